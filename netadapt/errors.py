@@ -1,0 +1,49 @@
+"""The errors a user can meet. Each message says what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class NetAdaptError(Exception):
+    """Base of every error this package raises on purpose; the command line turns it into exit code 2."""
+
+
+class UnknownNameError(NetAdaptError):
+    """A network, platform, metric, data set or option value that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: list[str] | tuple[str, ...]) -> None:
+        choices = ", ".join(sorted(known))
+        super().__init__(f"unknown {kind} {name!r}; choose one of: {choices}")
+        self.kind = kind
+        self.name = name
+
+
+class DefinitionError(NetAdaptError):
+    """A platform definition that cannot be used; lists every fault of the file at once."""
+
+
+class MeasurementError(NetAdaptError):
+    """A model could not be measured on a platform."""
+
+
+class ModelError(NetAdaptError):
+    """A file that is not a usable model, weights that do not fit, or a network that cannot be traced or exported."""
+
+
+class DataError(NetAdaptError):
+    """A data set that is missing, empty, truncated or mislabelled."""
+
+
+class TableError(NetAdaptError):
+    """A look-up table that cannot be read, or that was made by a newer version."""
+
+
+class BudgetError(NetAdaptError):
+    """A budget that is already met, impossible, or out of the schedule's reach."""
+
+
+class NonFiniteLossError(NetAdaptError):
+    """Training produced a loss that is NaN or infinite."""
+
+
+class RunError(NetAdaptError):
+    """A run folder that is in use, belongs to another configuration, or is damaged."""
