@@ -1,0 +1,1 @@
+"""What a model is: channel groups, the plan of workloads, narrowing, export to ONNX."""
