@@ -1,0 +1,1 @@
+"""The look-up table: its store, filling it, and predicting from it."""

@@ -1,0 +1,277 @@
+"""Runtime `ort`: ONNX Runtime on the CPU of this machine.
+
+A workload is measured in the layout it has inside a network (form "blocked", see `nchwc.py`), or as it is (form
+"model") where ONNX Runtime does not convert layouts.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netadapt import __version__
+from netadapt.errors import MeasurementError, ModelError, NetAdaptError
+from netadapt.measure import machine
+from netadapt.measure.device import Check, Device, Model
+from netadapt.measure.lock import MeasuringLock, machine_lock_path
+from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.platform import Platform
+from netadapt.measure.protocol import PROTOCOL_VERSION, CallableSource, Sample, Timing, collect
+from netadapt.network.workload import EMPTY_RUN, Workload
+
+_DISTRIBUTION = "onnxruntime"
+#: How workloads are prepared; changes the cost, so it is part of the fingerprint.
+_PREPARATION = "blocked-borders-1"
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+    """Open ONNX Runtime on this machine.
+
+    Raises:
+        MeasurementError: onnxruntime is not installed or does not load.
+
+    """
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise MeasurementError(
+            f"platform {platform.name} needs onnxruntime ({error}); install it with: pip install onnxruntime"
+        ) from error
+    return OrtDevice(platform, requested, MeasuringLock(machine_lock_path(), on_wait))
+
+
+def identity(platform: Platform) -> dict[str, str]:
+    """Version of ONNX Runtime, CPU model and the vector extension its kernels use."""
+    return {
+        "version": _version(),
+        "cpu": machine.cpu_model(),
+        "vectors": machine.vector_extension(),
+        "preparation": _PREPARATION,
+    }
+
+
+def check(platform: Platform) -> list[Check]:
+    """Check that ONNX Runtime is there, that there are cores enough, and that a run of nothing gives a time."""
+    threads = platform.runtime.threads
+    checks = [
+        Check("onnxruntime", _version() != "absent", f"version {_version()}"),
+        Check("cores", machine.cores() >= threads, f"{machine.cores()} for {threads} thread(s)"),
+    ]
+    try:
+        with open_device(platform, platform.name, None) as device:
+            empty = device.measure_workload(EMPTY_RUN)
+    except NetAdaptError as error:
+        return [*checks, Check("measuring", False, str(error))]
+    detail = f"an empty run takes {empty.value} ns ({empty.status}, {empty.clean_fraction:.0%} of blocks clean)"
+    return [*checks, Check("measuring", empty.status != "contended", detail)]
+
+
+class OrtDevice(Device):
+    """ONNX Runtime on this machine; measures one model at a time."""
+
+    def __init__(self, platform: Platform, requested: str, lock: MeasuringLock) -> None:
+        super().__init__(platform, requested, lock)
+        self._block = _block_channels()
+
+    def costs(self, model: Model) -> dict[str, Measurement]:
+        """Measure a whole model; see `Device.costs`."""
+        with self.exclusive():
+            run = OrtProgram(model, self.platform.runtime.threads)
+            return {"latency": self._latency(run, self.platform.network_timing(), "model")}
+
+    def workload_costs(self, workload: Workload) -> dict[str, Measurement]:
+        """Measure one operation in the layout it has inside a network; see `Device.workload_costs`."""
+        from netadapt.network.workload_onnx import workload_to_onnx
+
+        model = workload_to_onnx(workload)
+        with self.exclusive():
+            inner = self._inner(model)
+            run = OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None)
+            form = "blocked" if inner else "model"
+            return {"latency": self._latency(run, self.platform.workload_timing(), form)}
+
+    @contextmanager
+    def load(self, model: Model) -> Iterator[CallableSource]:
+        """Open a session for interleaved timing; see `Device.load`."""
+        run = OrtProgram(model, self.platform.runtime.threads)
+        yield CallableSource(run, self.platform.network_timing())
+
+    def _inner(self, model: bytes) -> bytes | None:
+        from netadapt.measure.nchwc import without_border_conversions
+
+        return without_border_conversions(optimised(model), self._block) if self._block else None
+
+    def _latency(self, run: OrtProgram, timing: Timing, form: str) -> Measurement:
+        source = CallableSource(run, timing)
+        source.warm_up()
+        return self._measurement(collect(source, timing), form)
+
+    def _measurement(self, sample: Sample, form: str) -> Measurement:
+        return Measurement(
+            metric="latency",
+            unit=UNITS["latency"],
+            value=round(sample.first_quartile),
+            minimum=round(sample.minimum),
+            median=round(sample.median),
+            mad=round(sample.mad),
+            samples=sample.samples,
+            clean_fraction=sample.clean_fraction,
+            relative_half_width=sample.relative_half_width,
+            status=sample.status,
+            tier=self.platform.tier,
+            provenance=self._provenance(form),
+        )
+
+    def _provenance(self, form: str) -> Provenance:
+        return Provenance(
+            platform=self.platform.name,
+            requested=self.requested,
+            fingerprint=self.fingerprint,
+            protocol_version=PROTOCOL_VERSION,
+            netadapt=__version__,
+            runtime=_DISTRIBUTION,
+            runtime_version=_version(),
+            machine=machine.cpu_model(),
+            cores=machine.cores(),
+            os=machine.operating_system(),
+            date=datetime.now(UTC).date().isoformat(),
+            commit=machine.commit(),
+            form=form,
+        )
+
+
+class OrtProgram:
+    """A session with its inputs and outputs bound, so that a call computes and copies nothing.
+
+    Raises:
+        ModelError: not a model, an invalid one, or inputs without a fixed shape.
+        MeasurementError: an operator that ONNX Runtime does not have.
+
+    """
+
+    def __init__(self, model: Model, threads: int = 1, optimise: bool = True) -> None:
+        self._name = str(model) if isinstance(model, Path) else "model"
+        self._session = _session(model, _options(threads, optimise), self._name)
+        self._binding = self._bind()
+
+    def __call__(self) -> None:
+        """Run the model once."""
+        self._session.run_with_iobinding(self._binding)
+
+    def _bind(self) -> Any:
+        """Bind memory that ONNX Runtime allocates: aligned as its own tensors inside a network are."""
+        from onnxruntime import OrtValue
+
+        random = np.random.default_rng(0)
+        feeds = {value.name: _random_input(random, value, self._name) for value in self._session.get_inputs()}
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            tensor = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type)
+            tensor.update_inplace(array)
+            binding.bind_ortvalue_input(name, tensor)
+        for name, array in self._first_run(feeds).items():
+            tensor = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type)
+            binding.bind_ortvalue_output(name, tensor)
+        return binding
+
+    def _first_run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run once to learn the real shapes of the outputs, and that the model runs at all."""
+        names = [value.name for value in self._session.get_outputs()]
+        try:
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise ModelError(f"{self._name}: fails when it is run: {error}") from error
+
+
+def optimised(model: bytes) -> bytes:
+    """Save the model as ONNX Runtime runs it: fused, and in the layout of this CPU.
+
+    Raises:
+        ModelError, MeasurementError: as `OrtProgram`.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        options = _options(threads=1, optimise=True)
+        options.optimized_model_filepath = str(path)
+        _session(model, options, "model")
+        return path.read_bytes()
+
+
+def _options(threads: int, optimise: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    # Errors only: saving an optimised model warns that it fits this machine alone, which is what we want it for.
+    options.log_severity_level = 3
+    return options
+
+
+def _session(model: Model, options: Any, name: str) -> Any:
+    import onnxruntime
+
+    if isinstance(model, Path) and not model.is_file():
+        raise ModelError(f"{name}: there is no such file")
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        if type(error).__name__ == "NotImplemented":
+            raise MeasurementError(f"{name}: onnxruntime {_version()} cannot run it: {error}") from error
+        raise ModelError(f"{name}: not a model that onnxruntime {_version()} can load: {error}") from error
+
+
+def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray[Any]:
+    """Numbers of the size of images and activations; never denormal ones, which are slow."""
+    if value.type not in _TYPES:
+        raise ModelError(f"{name}: input {value.name!r} has type {value.type}, which cannot be filled")
+    if not all(isinstance(length, int) and length > 0 for length in value.shape):
+        raise ModelError(
+            f"{name}: input {value.name!r} has the dynamic shape {value.shape}; export it with a fixed shape"
+        )
+    kind = np.dtype(_TYPES[value.type])
+    if kind.kind != "f":
+        # Zero is a valid index, class and flag.
+        return np.zeros(value.shape, kind)
+    signs = random.choice(np.array([-1, 1]), math.prod(value.shape)).reshape(value.shape)
+    values: NDArray[Any] = signs * random.uniform(0.05, 1.0, value.shape)
+    return values.astype(kind)
+
+
+def _block_channels() -> int | None:
+    from netadapt.measure.nchwc import block_channels
+    from netadapt.network.workload_onnx import workload_to_onnx
+
+    return block_channels(optimised(workload_to_onnx(Workload("conv", (1,), 1))))
+
+
+def _version() -> str:
+    try:
+        return metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "absent"

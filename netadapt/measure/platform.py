@@ -1,0 +1,138 @@
+"""Platform definitions: TOML files that say what a device is and how it is reached."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from netadapt.errors import DefinitionError, UnknownNameError
+from netadapt.measure.measurement import Tier
+from netadapt.measure.protocol import Timing
+
+SCHEMA_VERSION = 1
+
+#: TOML arrays arrive as lists, which strict mode does not take for tuples.
+_Names = Annotated[tuple[str, ...], Field(strict=False)]
+_Metrics = Annotated[tuple[Literal["latency", "energy"], ...], Field(strict=False, min_length=1)]
+_Seconds = Annotated[float, Field(gt=0, le=3600, strict=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class OrtRuntime(_Section):
+    """ONNX Runtime."""
+
+    name: Literal["ort"]
+    threads: int = Field(default=1, ge=1, le=256)
+
+
+class Limits(_Section):
+    """Time limits of one measurement, in seconds, after warm-up."""
+
+    workload_time_limit_s: _Seconds = 1.0
+    network_time_limit_s: _Seconds = 10.0
+
+
+class Platform(_Section):
+    """A definition as its file has it; see `platforms/` for the meaning of the fields."""
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = Field(min_length=1)
+    tier: Tier
+    transport: Literal["local"]
+    runtime: OrtRuntime
+    #: Channel counts of an adapted network are multiples of this.
+    width_multiple: int = Field(ge=1)
+    metrics: _Metrics = ("latency",)
+    #: What the numbers of this platform may be used for.
+    card: str = Field(min_length=1)
+    #: Platforms to use instead, in this order, when this one is not available.
+    fallback: _Names = ()
+    protocol: Limits = Limits()
+
+    def workload_timing(self) -> Timing:
+        """Parameters for timing a single operation."""
+        return self._timing(self.protocol.workload_time_limit_s)
+
+    def network_timing(self) -> Timing:
+        """Parameters for timing a whole network."""
+        return self._timing(self.protocol.network_time_limit_s)
+
+    def _timing(self, limit_s: float) -> Timing:
+        # The calling thread waits for its helpers, so its CPU time says nothing when there are several threads.
+        share = Timing().min_cpu_share if self.runtime.threads == 1 else 0.0
+        return Timing(time_limit_ns=round(limit_s * 1e9), min_cpu_share=share)
+
+
+def list_platforms() -> list[str]:
+    """Names of the bundled platforms and of those in the user's configuration folder, sorted."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
+
+
+def load_platform(name_or_path: str | Path) -> Platform:
+    """Read a definition: a path of a TOML file, or the name of a bundled platform or one of the user's own.
+
+    A user's definition goes before a bundled one of the same name.
+
+    Raises:
+        UnknownNameError: there is no platform of that name.
+        DefinitionError: the file cannot be used; all its faults are listed with their fields.
+
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        return read_platform(Path(name_or_path))
+    for folder in _folders():
+        path = folder / f"{text}.toml"
+        if path.is_file():
+            return read_platform(path)
+    raise UnknownNameError("platform", text, list_platforms())
+
+
+def read_platform(path: Path) -> Platform:
+    """Read one definition file.
+
+    Raises:
+        DefinitionError: see `load_platform`.
+
+    """
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: there is no such platform definition") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionError(f"{path}: not a TOML file: {error}") from error
+    try:
+        return Platform.model_validate(fields)
+    except ValidationError as error:
+        raise DefinitionError(f"{path}: {_faults(error)}") from error
+
+
+def _faults(error: ValidationError) -> str:
+    faults = [
+        f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
+        if fault["type"] != "missing"
+        else f"  {'.'.join(map(str, fault['loc']))}: missing"
+        for fault in error.errors()
+    ]
+    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(faults)
+
+
+def _folders() -> list[Path]:
+    """Folders searched for definitions, the first match counts."""
+    package = resources.files("netadapt")
+    candidates = [platformdirs.user_config_path("netadapt") / "platforms"]
+    if isinstance(package, Path):
+        # In a wheel they lie inside the package, in a checkout beside it.
+        candidates += [package / "platforms", package.parent / "platforms"]
+    return [folder for folder in candidates if folder.is_dir()]
