@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @cache
 def cpu_model() -> str:
-    """Tell the model of the CPU as the system names it; virtual machines need family and model number to be told apart."""
+    """Tell the model of the CPU; virtual machines need family and model number to be told apart."""
     fields = _cpuinfo()
     name = fields.get("model name") or fields.get("Hardware") or platform.processor() or platform.machine()
     if "cpu family" in fields and "model" in fields:
@@ -41,7 +42,9 @@ def cores() -> int:
 
 def operating_system() -> str:
     """Name the kernel and its release."""
-    return f"{platform.system()} {platform.release()}"
+    # What follows the numbers names a build, not a system.
+    release = re.match(r"\d+(\.\d+)*", platform.release())
+    return f"{platform.system()} {release.group() if release else ''}".strip()
 
 
 @cache
