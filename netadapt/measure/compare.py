@@ -1,0 +1,164 @@
+"""Which of two models is faster, judged on interleaved blocks, so that a disturbance meets both alike.
+
+Two sessions of one and the same model can differ by a few percent for as long as they live (where their memory lies),
+however often they are timed. So both are loaded several times, and a difference within a margin is called none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from netadapt.errors import MeasurementError
+from netadapt.measure import statistics
+from netadapt.measure.device import Device, Model
+from netadapt.measure.measurement import Tier
+from netadapt.measure.protocol import Block, BlockSource
+
+Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
+
+#: Blocks are taken until this many times the wanted number of pairs, whether clean or not.
+_PATIENCE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Parameters of a comparison."""
+
+    #: How often both models are loaded afresh.
+    rounds: int = 4
+    #: Clean pairs of blocks to take in each round.
+    pairs: int = 15
+    confidence: float = 0.95
+    #: Relative difference below which two models count as equally fast.
+    margin: float = 0.02
+    time_limit_ns: int = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Latency of model B relative to model A: `ratio` below 1 says that B is faster."""
+
+    ratio: float
+    #: Confidence interval of the ratio.
+    low: float
+    high: float
+    verdict: Verdict
+    pairs: int
+    clean_fraction: float
+    #: Medians of the blocks in pairs, for orientation; the ratio is that of the pairs.
+    a_ns: int
+    b_ns: int
+    a_platform: str
+    b_platform: str
+    tier: Tier
+
+    @property
+    def speedup(self) -> tuple[float, float, float]:
+        """How many times as fast B is: the ratio of A to B and its confidence interval (low, high)."""
+        return 1 / self.ratio, 1 / self.high, 1 / self.low
+
+
+def compare(device: Device, model_a: Model, model_b: Model, pairing: Pairing | None = None) -> Comparison:
+    """Compare two models on one device; see `compare_models`."""
+    return compare_models(device, model_a, device, model_b, pairing)
+
+
+def compare_models(
+    device_a: Device, model_a: Model, device_b: Device, model_b: Model, pairing: Pairing | None = None
+) -> Comparison:
+    """Compare two models, or one model on two platforms, in pairs of blocks A B, B A, A B, ...
+
+    FASTER and SLOWER speak of B: the whole confidence interval of the ratio lies on that side of 1 and the ratio
+    itself outside the margin. SAME: the whole interval lies within the margin. AMBIGUOUS: neither.
+
+    Raises:
+        MeasurementError: the platforms are of different tiers, one failed, or there was hardly a clean pair.
+        ModelError: see `Device.costs`.
+
+    """
+    if device_a.platform.tier != device_b.platform.tier:
+        raise MeasurementError(
+            f"{device_a.platform.name} ({device_a.platform.tier}) and {device_b.platform.name}"
+            f" ({device_b.platform.tier}) are of different tiers; their numbers must not be compared"
+        )
+    pairing = pairing or Pairing()
+    deadline = time.perf_counter_ns() + pairing.time_limit_ns
+    pairs: list[tuple[Block, Block]] = []
+    with _exclusive(device_a, device_b):
+        for _ in range(pairing.rounds):
+            with device_a.load(model_a) as a, device_b.load(model_b) as b:
+                pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline)
+    clean = [(a.cost, b.cost) for a, b in pairs if a.clean and b.clean]
+    ratio, low, high = paired_ratio(clean, pairing.confidence)
+    return Comparison(
+        ratio=ratio,
+        low=low,
+        high=high,
+        verdict=verdict(ratio, low, high, pairing.margin),
+        pairs=len(clean),
+        clean_fraction=len(clean) / len(pairs),
+        a_ns=round(statistics.median([a for a, _ in clean])),
+        b_ns=round(statistics.median([b for _, b in clean])),
+        a_platform=device_a.platform.name,
+        b_platform=device_b.platform.name,
+        tier=device_a.platform.tier,
+    )
+
+
+def paired_ratio(pairs: Sequence[tuple[float, float]], confidence: float) -> tuple[float, float, float]:
+    """Median ratio B/A of pairs (A, B), with the confidence interval that inverts the sign test.
+
+    Raises:
+        MeasurementError: there are too few pairs for an interval.
+
+    """
+    ratios = [b / a for a, b in pairs]
+    interval = statistics.quantile_interval(ratios, 0.5, confidence)
+    if interval is None:
+        raise MeasurementError(
+            f"only {len(pairs)} pairs of blocks were undisturbed, too few to compare; try again on a quieter machine"
+        )
+    return statistics.median(ratios), *interval
+
+
+def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
+    """Judge a ratio B/A with its confidence interval; see `compare_models`."""
+    least, most = 1 / (1 + margin), 1 + margin
+    if high < 1 and ratio < least:
+        return "FASTER"
+    if low > 1 and ratio > most:
+        return "SLOWER"
+    return "SAME" if least <= low and high <= most else "AMBIGUOUS"
+
+
+def _interleave(
+    a: BlockSource, b: BlockSource, wanted: int, in_time: Callable[[], bool]
+) -> Iterator[tuple[Block, Block]]:
+    """Yield pairs, of which each half goes first in turn, until enough are clean or it has become hopeless."""
+    a.warm_up()
+    b.warm_up()
+    clean = 0
+    for turn in range(_PATIENCE * wanted):
+        if clean == wanted or (turn and not in_time()):
+            return
+        if turn % 2:
+            second, first = b.block(), a.block()
+        else:
+            first, second = a.block(), b.block()
+        clean += first.clean and second.clean
+        yield first, second
+
+
+@contextmanager
+def _exclusive(*devices: Device) -> Iterator[None]:
+    """Hold the lock of every device; two devices may well share one, which must be taken only once."""
+    locks = {device.lock.path: device for device in devices if device.lock}
+    with ExitStack() as stack:
+        # Always in the same order, or two comparisons could wait for each other for ever.
+        for path in sorted(locks):
+            stack.enter_context(locks[path].exclusive())
+        yield
