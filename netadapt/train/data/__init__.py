@@ -1,0 +1,35 @@
+"""Data sets by name, as arrays in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netadapt.errors import UnknownNameError
+from netadapt.train.data import cifar10, fashion_mnist, folder
+from netadapt.train.data.types import Dataset, Split
+from netadapt.train.names import DATASETS
+
+__all__ = ["Dataset", "Split", "load_dataset"]
+
+
+def load_dataset(name: str, size: int) -> Dataset:
+    """Load the data set ``name`` with images of ``size`` x ``size`` pixels.
+
+    Names are ``fashion-mnist-mini`` (bundled), ``fashion-mnist``, ``cifar10:PATH`` and ``folder:PATH``.
+
+    Raises:
+        UnknownNameError: there is no data set of this name.
+        DataError: its files are missing, empty, truncated or mislabelled.
+
+    """
+    kind, _, path = name.partition(":")
+    match kind:
+        case "fashion-mnist-mini" if not path:
+            return fashion_mnist.load_mini(size)
+        case "fashion-mnist" if not path:
+            return fashion_mnist.load_full(size)
+        case "cifar10" if path:
+            return cifar10.load(Path(path), size)
+        case "folder" if path:
+            return folder.load(Path(path), size)
+    raise UnknownNameError("data set", name, DATASETS)

@@ -1,0 +1,57 @@
+"""CIFAR-10, binary version: https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from netadapt.errors import DataError
+from netadapt.train.data.arrays import fit_to_size, split_holdout
+from netadapt.train.data.types import Dataset, Split
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST_FILE = "test_batch.bin"
+
+# Of the 50,000 training images, pixels scaled to 0..1.
+_MEAN = (0.4914, 0.4822, 0.4465)
+_STD = (0.2470, 0.2435, 0.2616)
+_IMAGE = (3, 32, 32)
+_RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
+
+
+def load(folder: Path, size: int) -> Dataset:
+    """Load the six files in ``folder`` (or its ``cifar-10-batches-bin``); a tenth of the training images is held out.
+
+    Raises:
+        DataError: a file is missing, empty, truncated, or has labels above 9.
+
+    """
+    unpacked = folder / "cifar-10-batches-bin"
+    if unpacked.is_dir():
+        folder = unpacked
+    batches = [_read(folder / name) for name in TRAIN_FILES]
+    images = np.concatenate([batch.images for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches])
+    train, holdout = split_holdout(Split(fit_to_size(images, size), labels))
+    test = _read(folder / TEST_FILE)
+    test = Split(fit_to_size(test.images, size), test.labels)
+    return Dataset("cifar10", CLASSES, 3, _MEAN, _STD, train, holdout, test)
+
+
+def _read(path: Path) -> Split:
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; unpack cifar-10-binary.tar.gz and give its folder") from error
+    if len(content) == 0 or len(content) % _RECORD:
+        raise DataError(
+            f"{path}: {len(content)} bytes, expected a multiple of {_RECORD} above 0 (a label and a 3 x 32 x 32 image "
+            "each); truncated, or not CIFAR-10's binary version"
+        )
+    records = content.reshape(-1, _RECORD)
+    labels = records[:, 0]
+    if labels.max() >= len(CLASSES):
+        raise DataError(f"{path}: label {labels.max()} found, expected 0 to 9; not CIFAR-10's binary version")
+    return Split(records[:, 1:].reshape(-1, *_IMAGE), labels.astype(np.int64))

@@ -1,0 +1,80 @@
+"""The name of a network: ``NAME[:WIDTH][@SIZE]``, for example ``mobilenet_v1:0.5@32``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from netadapt.errors import ModelError, UnknownNameError
+
+NETWORKS = (
+    "alexnet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet18",
+    "squeezenet",
+)
+SMALLEST_SIZE = 32
+LARGEST_SIZE = 224
+_PATTERN = re.compile(r"(?P<name>[^:@]+)(?::(?P<width>[^:@]+))?(?:@(?P<size>[^:@]+))?")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which zoo network, how wide, and for which square input.
+
+    ``width`` multiplies every layer's channels; ``size`` is height and width of the input in pixels.
+    """
+
+    name: str
+    width: float = 1.0
+    size: int = LARGEST_SIZE
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UnknownNameError: there is no network of this name.
+            ModelError: width or size is out of range.
+
+        """
+        if self.name not in NETWORKS:
+            raise UnknownNameError("network", self.name, NETWORKS)
+        if not (math.isfinite(self.width) and self.width > 0):
+            raise ModelError(f"network {self.name!r}: the width multiplier must be above 0, not {self.width:g}")
+        if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
+            raise ModelError(
+                f"network {self.name!r}: the input size must be {SMALLEST_SIZE} to {LARGEST_SIZE}, not {self.size}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> NetworkSpec:
+        """Read ``NAME[:WIDTH][@SIZE]``.
+
+        Raises:
+            UnknownNameError: there is no network of this name.
+            ModelError: the text does not have this form, or width or size is not a number in range.
+
+        """
+        match = _PATTERN.fullmatch(text.strip())
+        if match is None:
+            raise ModelError(f"{text!r} is not a network name; write NAME[:WIDTH][@SIZE], e.g. mobilenet_v1:0.5@32")
+        if match["name"] not in NETWORKS:
+            raise UnknownNameError("network", match["name"], NETWORKS)
+        try:
+            width = float(match["width"] or 1.0)
+            size = int(match["size"] or LARGEST_SIZE)
+        except ValueError as error:
+            raise ModelError(
+                f"{text!r}: WIDTH must be a number and SIZE a whole number of pixels, e.g. mobilenet_v1:0.5@32"
+            ) from error
+        return cls(match["name"], width, size)
+
+    def __str__(self) -> str:
+        """Return the canonical name: no part that has its default value."""
+        width = "" if self.width == 1.0 else f":{self.width!r}"
+        size = "" if self.size == LARGEST_SIZE else f"@{self.size}"
+        return f"{self.name}{width}{size}"

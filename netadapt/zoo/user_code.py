@@ -1,0 +1,65 @@
+"""Networks of the user's own: ``package.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from netadapt.errors import ModelError
+
+
+def names_user_code(name: str) -> bool:
+    """Return whether ``name`` is of the form ``package.module:factory`` (or lacks only the factory)."""
+    module_name, colon, _ = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        return False
+    return "." in module_name or (bool(colon) and _is_importable(module_name))
+
+
+def call_factory(name: str) -> tuple[nn.Module, Tensor | None]:
+    """Import ``package.module:factory``, the current directory first, and call it.
+
+    The factory takes no arguments and returns a module, or a module and an example input [1, C, H, W].
+
+    Raises:
+        ModelError: it cannot be imported, is not callable, fails, or returns something else.
+
+    """
+    module_name, _, factory_name = name.partition(":")
+    if not factory_name:
+        raise ModelError(f"{name!r} names no factory; write package.module:factory")
+    _add_current_directory()
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+        result = factory()
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"{name!r}: {type(error).__name__}: {error}") from error
+    return _module_and_input(name, result)
+
+
+def _module_and_input(name: str, result: Any) -> tuple[nn.Module, Tensor | None]:
+    if isinstance(result, nn.Module):
+        return result, None
+    match result:
+        case (nn.Module() as module, Tensor() as example_input):
+            if example_input.ndim == 4 and len(example_input) == 1:
+                return module, example_input
+            raise ModelError(f"{name!r}: the example input must be [1, C, H, W], not {list(example_input.shape)}")
+    raise ModelError(f"{name!r} returned {type(result).__name__}, not a torch module or (module, example input)")
+
+
+def _is_importable(module_name: str) -> bool:
+    _add_current_directory()
+    return importlib.util.find_spec(module_name) is not None
+
+
+def _add_current_directory() -> None:
+    """Make the user's own files importable, for good: worker processes inherit the path and need them too."""
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)

@@ -1,0 +1,127 @@
+"""Weight files: writing and reading safetensors, and which ones are bundled. No pickle is ever read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from netadapt.errors import ModelError
+from netadapt.zoo.spec import NetworkSpec
+
+METADATA_KEY = "netadapt"
+"""Key of a weight file's metadata; its value is one JSON text, as safetensors keeps no order of several keys."""
+
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class BundledWeights:
+    """Trained weights that come with the package; a model card (.md) lies beside the file."""
+
+    network: NetworkSpec
+    data: str
+    classes: int
+    channels: int
+
+    @property
+    def path(self) -> Path:
+        """The safetensors file."""
+        name = f"{self.network.name}-{self.network.width:g}-{self.network.size}-{self.data}.safetensors"
+        return Path(__file__).with_name("weights") / name
+
+
+BUNDLED = (BundledWeights(NetworkSpec("mobilenet_v1", 0.5, 32), "fashion-mnist", classes=10, channels=1),)
+
+# The mini set is part of the full one, and its hold-out and test images are not in the full training part.
+_TRAINED_ON_SAME = {"fashion-mnist-mini": "fashion-mnist"}
+
+
+def find_bundled(network: NetworkSpec, data: str) -> BundledWeights | None:
+    """Return the bundled weights of ``network`` for data set ``data``, if there are some."""
+    data = _TRAINED_ON_SAME.get(data, data)
+    return next((bundled for bundled in BUNDLED if bundled.network == network and bundled.data == data), None)
+
+
+def save_weights(module: nn.Module, path: Path, facts: Mapping[str, object]) -> None:
+    """Write the module's state to ``path`` in one atomic step, with ``facts`` as metadata; equal input, equal bytes.
+
+    Raises:
+        ModelError: the file cannot be written (a full disk, say); one that was there is left as it was.
+
+    """
+    state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    content = safetensors.torch.save(state, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path}: the weights cannot be written ({error})") from error
+
+
+def read_facts(path: Path) -> dict[str, object]:
+    """Return the metadata that `save_weights` wrote; empty for a safetensors file of another origin.
+
+    Raises:
+        ModelError: the file is missing or not safetensors.
+
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    facts: dict[str, object] = json.loads(text)
+    return facts
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load the safetensors file ``path`` into ``module``: every tensor, each of the right shape.
+
+    Raises:
+        ModelError: the file is missing, not safetensors (a pickle, say), or does not fit; the module is then unchanged.
+
+    """
+    try:
+        state = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    if misfits := _misfits(module.state_dict(), state):
+        raise ModelError(f"{path}: these weights do not fit the network: " + "; ".join(misfits))
+    module.load_state_dict(state)
+
+
+def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    shapes = [
+        f"{name} {list(found[name].shape)} (the network has {list(tensor.shape)})"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    faults = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": shapes,
+    }
+    return [f"{len(names)} {fault}: {_first(names)}" for fault, names in faults.items() if names]
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    if not path.is_file():
+        return ModelError(f"{path}: there is no such weight file")
+    return ModelError(
+        f"{path}: not a safetensors file ({error}); pickled weights (.pt, .pth) are never read, convert them once "
+        "with safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'FILE.safetensors')"
+    )
