@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from netadapt.network.workload import Workload
 
@@ -22,14 +23,19 @@ class NotLinearError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LinearForm:
-    """`constant + sum(coefficient * widths[group])`: a channel count as a function of the widths."""
+    """`(constant + sum(coefficient * widths[group])) / divisor`: a channel count as a function of the widths.
+
+    The divisor is 1 but for the input side of grouped convolutions, whose filters read `in_channels / groups`.
+    """
 
     constant: int
     coefficients: tuple[tuple[str, int], ...] = ()
+    divisor: int = 1
 
     def at(self, widths: Widths) -> int:
         """The channel count at `widths`."""
-        return self.constant + sum(coefficient * widths[group] for group, coefficient in self.coefficients)
+        total = self.constant + sum(coefficient * widths[group] for group, coefficient in self.coefficients)
+        return total // self.divisor
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -101,7 +107,7 @@ class Observation:
 def fit_plan(base: Observation, narrowed: Mapping[str, Observation]) -> Plan:
     """The plan that explains `base` and, for each group, the network narrowed in that group alone.
 
-    Raises `NotLinearError` if a field other than a channel count changed or a count did not change linearly.
+    Raises `NotLinearError` if a field other than a channel count changed.
     """
     for observation in narrowed.values():
         check_same_structure(base, observation)
@@ -147,13 +153,12 @@ class _Fit:
         return tuple(self.form(column, value) for column, value in zip(columns, base, strict=True))
 
     def form(self, seen: Sequence[int], base: int) -> LinearForm:
-        coefficients = []
-        constant = base
-        for (group, change), value in zip(self._change.items(), seen, strict=True):
-            slope, rest = divmod(value - base, change)
-            if rest:
-                raise NotLinearError(f"a channel count goes from {base} to {value} when width {group} changes by {change}")
-            if slope:
-                coefficients.append((group, slope))
-                constant -= slope * self._base[group]
-        return LinearForm(constant, tuple(coefficients))
+        slopes = {
+            group: Fraction(value - base, change)
+            for (group, change), value in zip(self._change.items(), seen, strict=True)
+            if value != base
+        }
+        divisor = math.lcm(*(slope.denominator for slope in slopes.values()))
+        coefficients = tuple((group, int(slope * divisor)) for group, slope in slopes.items())
+        constant = base * divisor - sum(coefficient * self._base[group] for group, coefficient in coefficients)
+        return LinearForm(constant, coefficients, divisor)

@@ -1,0 +1,231 @@
+"""A network that can be adapted: its module, channel groups and plan, found by looking at what it executes."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from netadapt.errors import ModelError
+from netadapt.network.fusion import read_workloads
+from netadapt.network.groups import ChannelGroup, ChannelSurgeon, narrow_to_shape
+from netadapt.network.plan import NotLinearError, Observation, Plan, fit_plan
+from netadapt.network.trace import Trace, trace
+
+#: Relative difference up to which two outputs count as equal in float32.
+_OUTPUT_TOLERANCE = 1e-3
+_TRIAL_SEED = 0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A channel group that the search does not touch, and why."""
+
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AdaptableNetwork:
+    """A module with everything needed to narrow it and to predict what a narrowed one costs.
+
+    `module` stays as it is; `shaped` and `narrowed` return new modules. `example_input` is `[N, C, H, W]`.
+    """
+
+    name: str
+    module: nn.Module
+    example_input: Tensor
+    groups: Mapping[str, ChannelGroup]
+    left_out: tuple[LeftOut, ...]
+    plan: Plan
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The original widths."""
+        return dict(self.plan.original)
+
+    def shaped(self, widths: Mapping[str, int]) -> nn.Module:
+        """A new module of these widths; its weights are leading slices, meant to be replaced."""
+        module = copy.deepcopy(self.module)
+        smaller = {name: width for name, width in widths.items() if width != self.groups[name].width}
+        if smaller:
+            narrow_to_shape(module, self.example_input, self.groups, smaller)
+        return module
+
+    def narrowed(self, module: nn.Module, widths: Mapping[str, int]) -> nn.Module:
+        """A copy of `module` in which each group keeps its `widths[group]` channels of largest L2 norm."""
+        narrowed = copy.deepcopy(module)
+        surgeon = ChannelSurgeon(narrowed, self.example_input)
+        for name, width in widths.items():
+            if width != surgeon.width(name):
+                surgeon.remove(name, surgeon.weakest(self.groups[name], width))
+        return narrowed
+
+
+def analyse(
+    name: str,
+    module: nn.Module,
+    example_input: Tensor,
+    on_group: Callable[[str], None] | None = None,
+) -> AdaptableNetwork:
+    """Find the channel groups of `module`, prove each by a trial narrowing, and fit the plan.
+
+    A group whose trial fails, or whose narrowed network does not compute what the original computes without those
+    channels, is left out with the reason. Raises `ModelError` when the module cannot be run on `example_input`.
+    """
+    module = copy.deepcopy(module).eval()
+    return _Analysis(name, module, example_input, on_group or (lambda group: None)).run()
+
+
+def observe(module: nn.Module, example_input: Tensor, widths: Mapping[str, int]) -> Observation:
+    """The workloads and parameter shapes of `module` as it is."""
+    return _observation(trace(module, example_input), module, widths)
+
+
+def _observation(traced: Trace, module: nn.Module, widths: Mapping[str, int]) -> Observation:
+    reading = read_workloads(traced)
+    shapes = tuple(tuple(parameter.shape) for parameter in module.parameters())
+    return Observation(dict(widths), reading.workloads, shapes, reading.unknown)
+
+
+class _TrialError(Exception):
+    """A trial narrowing that shows that a group cannot be narrowed; the message is the reason."""
+
+
+class _Analysis:
+    def __init__(
+        self, name: str, module: nn.Module, example_input: Tensor, on_group: Callable[[str], None]
+    ) -> None:
+        self._name = name
+        self._module = module
+        self._example_input = example_input
+        self._on_group = on_group
+        self._random = random.Random(_TRIAL_SEED)
+
+    def run(self) -> AdaptableNetwork:
+        found, left_out = self._find_groups()
+        groups: dict[str, ChannelGroup] = {}
+        observations: dict[str, Observation] = {}
+        for group in found:
+            self._on_group(group.name)
+            try:
+                observation = self._try(group)
+                fit_plan(self._at_original({group.name: group.width}), {group.name: observation})
+            except (_TrialError, NotLinearError) as error:
+                left_out.append(LeftOut(group.name, str(error)))
+            else:
+                groups[group.name] = group
+                observations[group.name] = observation
+        return self._assemble(groups, observations, left_out)
+
+    @cached_property
+    def _original(self) -> Trace:
+        try:
+            return trace(self._module, self._example_input)
+        except Exception as error:
+            shape = list(self._example_input.shape)
+            raise ModelError(
+                f"{self._name} cannot be run on an input of shape {shape}: {_first_line(error)}"
+            ) from error
+
+    def _at_original(self, widths: Mapping[str, int]) -> Observation:
+        return _observation(self._original, self._module, widths)
+
+    def _find_groups(self) -> tuple[list[ChannelGroup], list[LeftOut]]:
+        self._original  # noqa: B018 - fails first, with the better message, when the network cannot run at all
+        try:
+            return self._surgeon(self._module).groups(), []
+        except Exception as error:
+            # Whatever third-party analysis trips over, the network as it is can still be measured and reported.
+            return [], [LeftOut("all", f"its layers' dependencies cannot be analysed: {_first_line(error)}")]
+
+    def _surgeon(self, module: nn.Module) -> ChannelSurgeon:
+        return ChannelSurgeon(module, self._example_input)
+
+    def _try(self, group: ChannelGroup) -> Observation:
+        """Narrow the group to about half of its random channels and compare with the network blind to the others."""
+        length = group.width // group.granularity
+        if length < 2:
+            raise _TrialError(f"it has {group.width} channel(s), which leaves none to remove")
+        positions = self._random.sample(range(length), length // 2)
+        removed = [segment * length + position for segment in range(group.granularity) for position in positions]
+        try:
+            narrowed, traced = self._narrowed_trial(group, removed)
+            expected = self._silenced_outputs(group, removed)
+        except _TrialError:
+            raise
+        except Exception as error:
+            raise _TrialError(f"the narrowed network fails: {_first_line(error)}") from error
+        _check_outputs(traced.result, expected)
+        return _observation(traced, narrowed, {group.name: group.width - len(removed)})
+
+    def _narrowed_trial(self, group: ChannelGroup, removed: list[int]) -> tuple[nn.Module, Trace]:
+        module = copy.deepcopy(self._module)
+        surgeon = self._surgeon(module)
+        surgeon.remove(group.name, sorted(removed))
+        if surgeon.width(group.name) != group.width - len(removed):
+            raise _TrialError("removing some of its channels removes others too")
+        return module, trace(module, self._example_input)
+
+    def _silenced_outputs(self, group: ChannelGroup, removed: list[int]) -> tuple[Tensor, ...]:
+        module = copy.deepcopy(self._module)
+        self._surgeon(module).silence(group.name, sorted(removed))
+        return trace(module, self._example_input).result
+
+    def _assemble(
+        self, groups: dict[str, ChannelGroup], observations: dict[str, Observation], left_out: list[LeftOut]
+    ) -> AdaptableNetwork:
+        """Fit the plan of all groups; if narrowing them together is not the sum of its parts, keep those that are."""
+        if self._explains(groups, observations):
+            return self._network(groups, observations, left_out)
+        kept: dict[str, ChannelGroup] = {}
+        for name, group in groups.items():
+            if self._explains({**kept, name: group}, observations):
+                kept[name] = group
+            else:
+                left_out.append(LeftOut(name, "narrowing it together with other groups breaks the network"))
+        return self._network(kept, observations, left_out)
+
+    def _network(
+        self, groups: dict[str, ChannelGroup], observations: dict[str, Observation], left_out: list[LeftOut]
+    ) -> AdaptableNetwork:
+        plan = self._plan(groups, observations)
+        return AdaptableNetwork(self._name, self._module, self._example_input, groups, tuple(left_out), plan)
+
+    def _plan(self, groups: Mapping[str, ChannelGroup], observations: Mapping[str, Observation]) -> Plan:
+        base = self._at_original({name: group.width for name, group in groups.items()})
+        return fit_plan(base, {name: observations[name] for name in groups})
+
+    def _explains(self, groups: Mapping[str, ChannelGroup], observations: Mapping[str, Observation]) -> bool:
+        """Whether the plan tells the workloads of the network narrowed in all groups at once."""
+        plan = self._plan(groups, observations)
+        widths = {name: self._random.choice(group.allowed_widths(1)) for name, group in groups.items()}
+        module = copy.deepcopy(self._module)
+        try:
+            narrow_to_shape(module, self._example_input, groups, widths)
+            seen = observe(module, self._example_input, widths)
+        except Exception:
+            return False
+        return seen.workloads == plan.at(widths)
+
+
+def _check_outputs(narrowed: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    if [output.shape for output in narrowed] != [output.shape for output in expected]:
+        raise _TrialError("its channels are part of the network's output")
+    for output, wanted in zip(narrowed, expected, strict=True):
+        tolerance = _OUTPUT_TOLERANCE * float(wanted.abs().max().clamp_min(1e-6))
+        if not torch.allclose(output, wanted, rtol=0.0, atol=tolerance):
+            raise _TrialError(
+                "the narrowed network does not compute what the original computes without those channels "
+                "(a shuffle, a split, a fixed reshape or a normalisation across channels?)"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
