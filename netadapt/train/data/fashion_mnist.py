@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +93,7 @@ def load_mini(size: int) -> Dataset:
     try:
         with np.load(MINI_FILE, allow_pickle=False) as file:
             splits = {part: (file[f"{part}_images"], file[f"{part}_labels"]) for part in _MINI_COUNTS}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{MINI_FILE}: damaged or missing ({error}); install netadapt again") from error
     return _dataset("fashion-mnist-mini", splits, size)
 
