@@ -7,6 +7,7 @@ network is narrowed in one channel group at a time, and what changes in its work
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,6 +89,12 @@ class Plan:
     def macs(self, widths: Widths) -> int:
         """Multiply-accumulates of one run at `widths`."""
         return sum(workload.macs for workload in self.at(widths))
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that the costs follow from, 16 hexadecimal digits; weights and names do not count."""
+        text = repr((sorted(self.original.items()), self.steps, self.unknown))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def params(self, widths: Widths) -> int:
         """Number of trainable parameters at `widths`, batch-norm's scale and shift included."""
