@@ -68,10 +68,14 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int |
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw fresh weights from the global generator: He et al. 2015 for convolutions, N(0, 0.01) for linear."""
+    """Draw fresh weights from the global generator: He et al. 2015 for convolutions, N(0, 0.01) for linear.
+
+    Scaled by fan-in, which counts a group's channels only: by fan-out, which does not, depthwise layers would shrink
+    the signal of an untrained network to numbers so small that they take a processor longer.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.01)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:

@@ -41,6 +41,14 @@ def test_a_training_step_reaches_every_parameter(name: str) -> None:
     assert [label for label, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_fresh_networks_keep_the_scale_of_the_signal(name: str) -> None:
+    """Else an untrained network is timed on denormal numbers."""
+    network = zoo.resolve(f"{name}@32", classes=10, in_channels=1)
+    with torch.inference_mode():
+        assert 1e-3 < network.module(network.example_input).abs().max() < 1e3
+
+
 def test_small_inputs_are_not_halved_by_the_first_convolution() -> None:
     small = zoo.build("mobilenet_v1:0.25@64", classes=2, in_channels=1).features[0]
     large = zoo.build("mobilenet_v1:0.25@65", classes=2, in_channels=1).features[0]
