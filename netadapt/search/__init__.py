@@ -1,0 +1,1 @@
+"""NetAdapt's search: Algorithm 1 with its budget, proposals, selection, executors and run folder."""
