@@ -1,0 +1,37 @@
+"""What a search tells while it runs. Override what you want to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from netadapt.search.budget import Resources
+from netadapt.search.outcome import Outcome, State
+from netadapt.search.proposals import Proposal
+
+
+class Observer:
+    """Hears of everything and does nothing."""
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def measured(self, done: int, total: int) -> None:
+        """One more workload or network has been measured."""
+
+    def iteration(self, state: State, limits: Resources, proposals: Sequence[Proposal], iterations: int) -> None:
+        """Proposals of an iteration are about to be made; `iterations` is how many the schedule foresees."""
+
+    def proposal(self, outcome: Outcome, done: int, total: int) -> None:
+        """A proposal has been made or dropped."""
+
+    def accepted(self, state: State, group: str) -> None:
+        """The best proposal has become the next network."""
+
+    def trained(self, step: int, steps: int, loss: float) -> None:
+        """One more step of the long-term fine-tune."""
+
+    def finished(self, summary: Mapping[str, object]) -> None:
+        """All is done."""

@@ -1,0 +1,209 @@
+"""The run folder: everything a search has found, written so that a kill at any instant loses only work in flight.
+
+    RUN/config.json                 what was asked for; a resumed run must ask for the same
+    RUN/journal.jsonl               one event a line, appended and flushed: the truth about what happened
+    RUN/weights/iteration-03.safetensors, RUN/onnx/iteration-03.onnx     every accepted network, deployable
+    RUN/proposals/                  weights of the iteration in progress
+    RUN/summary.json                written last
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from netadapt.errors import RunError
+from netadapt.network.export import write_atomically
+from netadapt.search.outcome import Outcome, State
+from netadapt.search.proposals import Proposal
+
+SCHEMA_VERSION = 1
+
+#: Fields of the configuration that change how long a run takes, not what it finds.
+_FREE_TO_CHANGE = frozenset({"workers"})
+
+
+class RunFolder:
+    """An open run folder, locked against a second run. Close it, or use it as a context manager.
+
+    Raises:
+        RunError: from every method, when the folder cannot be read or written.
+
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self._lock = lock
+        self.events = _read_journal(path / "journal.jsonl")
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> Self:
+        """Begin a run in a folder that has none yet.
+
+        Raises:
+            RunError: there is a run already, or the folder cannot be made.
+
+        """
+        if (path / "config.json").exists():
+            raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
+        lock = _lock(path)
+        write_atomically(path / "config.json", _document({"schema_version": SCHEMA_VERSION, **config}))
+        return cls(path, lock)
+
+    @classmethod
+    def resume(cls, path: Path, config: Mapping[str, Any]) -> Self:
+        """Continue the run of a folder.
+
+        Raises:
+            RunError: there is no run, somebody else is at it, or it was asked for something else.
+
+        """
+        if not (path / "config.json").exists():
+            raise RunError(f"{path} holds no run to resume; leave out --resume to begin one")
+        lock = _lock(path)
+        _check_config(path / "config.json", {"schema_version": SCHEMA_VERSION, **config})
+        return cls(path, lock)
+
+    def record(self, event: str, **fields: Any) -> None:
+        """Append an event to the journal; when this returns, it survives a kill."""
+        entry = {"event": event, **fields}
+        line = json.dumps(entry, sort_keys=True)
+        try:
+            with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
+                journal.write(line + "\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+        except OSError as error:
+            raise RunError(f"{self.path}: the journal cannot be written ({error}); resume when it can") from error
+        self.events.append(entry)
+
+    def last(self, event: str) -> dict[str, Any] | None:
+        """The newest event of a kind."""
+        return next((entry for entry in reversed(self.events) if entry["event"] == event), None)
+
+    def state(self, original: State) -> State:
+        """The network where the search stands."""
+        accepted = self.accepted()
+        return accepted[-1] if accepted else original
+
+    def accepted(self) -> list[State]:
+        """All accepted networks in order."""
+        return [
+            State(
+                entry["iteration"],
+                entry["widths"],
+                entry["resources"],
+                entry["score"],
+                entry["loss"],
+                self.weights(entry["iteration"]),
+            )
+            for entry in self.events
+            if entry["event"] == "accepted"
+        ]
+
+    def outcome(self, proposal: Proposal) -> Outcome | None:
+        """What became of a proposal, if it was made before and its weights are still there."""
+        for entry in reversed(self.events):
+            if entry["event"] == "proposal" and _is_about(entry, proposal):
+                outcome = Outcome.from_json(entry["outcome"])
+                return outcome if outcome.dropped or self.proposal_weights(proposal).exists() else None
+        return None
+
+    def weights(self, iteration: int) -> Path:
+        """Weights of the accepted network of an iteration; 0 is the original."""
+        return self.path / "weights" / f"iteration-{iteration:02d}.safetensors"
+
+    def onnx(self, iteration: int) -> Path:
+        """ONNX model of the accepted network of an iteration; 0 is the original."""
+        return self.path / "onnx" / f"iteration-{iteration:02d}.onnx"
+
+    def proposal_weights(self, proposal: Proposal) -> Path:
+        """Weights of a proposal of the iteration in progress."""
+        name = "".join(letter if letter.isalnum() else "_" for letter in proposal.group)
+        position = list(proposal.widths).index(proposal.group)
+        return self.path / "proposals" / f"{proposal.iteration:02d}-{position:03d}-{name}.safetensors"
+
+    def clear_proposals(self) -> None:
+        """Remove what an iteration leaves behind once its best proposal has been accepted."""
+        shutil.rmtree(self.path / "proposals", ignore_errors=True)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary, the last thing a run does."""
+        write_atomically(self.path / "summary.json", _document(summary))
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _is_about(entry: Mapping[str, Any], proposal: Proposal) -> bool:
+    seen = entry["outcome"]["proposal"]
+    return (seen["iteration"], seen["group"], seen["widths"]) == (
+        proposal.iteration,
+        proposal.group,
+        proposal.widths,
+    )
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    """Read the events; a last line that a kill cut short never happened and is taken off the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(path, whole)
+    events = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            events.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise RunError(f"{path}, line {number}: not a journal entry; the run cannot be resumed") from None
+    return events
+
+
+def _lock(path: Path) -> IO[str]:
+    """Lock the folder. A record lock, because forked workers must not inherit it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"{path}: the run folder cannot be written: {error.strerror}") from error
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise RunError(f"{path} is in use by another run; wait for it or choose another folder") from None
+    return lock
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); the run cannot be resumed") from error
+    if stored.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(f"{path}: made by another version of netadapt; begin a new run")
+    asked = json.loads(json.dumps(config))
+    different = [
+        f"{name} (was {stored.get(name)!r}, now {asked.get(name)!r})"
+        for name in sorted(stored.keys() | asked.keys())
+        if name not in _FREE_TO_CHANGE and stored.get(name) != asked.get(name)
+    ]
+    if different:
+        raise RunError(f"{path.parent} is a run of something else; resume it with the same {'; '.join(different)}")
+
+
+def _document(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

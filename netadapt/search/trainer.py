@@ -1,0 +1,80 @@
+"""Carry out an order: narrow, fine-tune briefly, evaluate. What an executor runs, in whatever process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from netadapt.errors import NonFiniteLossError
+from netadapt.network.network import AdaptableNetwork
+from netadapt.search.outcome import Order, Outcome, dropped
+from netadapt.train.data.types import Dataset
+from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
+from netadapt.train.task import Task
+from netadapt.zoo.weight_files import load_weights, save_weights
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage is trained: number of batches and options."""
+
+    steps: int
+    options: TrainingOptions
+
+
+@dataclass
+class ProposalTrainer:
+    """Makes proposals of one network for one task; a function of the order alone when torch uses one thread.
+
+    `on_step` is called after every training step, for whoever wants to stop in between.
+    """
+
+    network: AdaptableNetwork
+    task: Task
+    dataset: Dataset
+    training: Training
+    on_step: Callable[[int, float], None] | None = None
+    _source: tuple[Path, nn.Module] | None = field(default=None, init=False)
+
+    def __call__(self, order: Order) -> Outcome:
+        """The outcome of `order`, whose weights are then in `order.target`; dropped if the loss is not finite."""
+        source = self._source_network(order)
+        proposal = order.proposal
+        module = self.network.narrowed(source, {proposal.group: proposal.widths[proposal.group]})
+        started = time.perf_counter()
+        try:
+            fine_tune(
+                module,
+                self.task,
+                self.dataset,
+                steps=self.training.steps,
+                options=self.training.options,
+                seed=order.seed,
+                on_step=self.on_step,
+            )
+        except NonFiniteLossError as error:
+            return dropped(order, str(error), time.perf_counter() - started)
+        evaluation = evaluate(module, self.task, self.dataset.holdout, self.dataset)
+        seconds = time.perf_counter() - started
+        if not (math.isfinite(evaluation.loss) and math.isfinite(evaluation.score)):
+            return dropped(order, f"its hold-out loss is {evaluation.loss}, its score {evaluation.score}", seconds)
+        save_weights(module, order.target, {"widths": proposal.widths})
+        return Outcome(proposal, evaluation.score, evaluation.loss, seconds, order.target)
+
+    def _source_network(self, order: Order) -> nn.Module:
+        """The network that all proposals of an iteration start from; kept, as they come one after another."""
+        if self._source is None or self._source[0] != order.source:
+            self._source = (order.source, load_network(self.network, order.source_widths, order.source))
+        return self._source[1]
+
+
+def load_network(network: AdaptableNetwork, widths: dict[str, int], weights: Path) -> nn.Module:
+    """The module of `widths` with the weights of a file, in evaluation mode."""
+    module = network.shaped(widths)
+    load_weights(module, weights)
+    return module.eval()
