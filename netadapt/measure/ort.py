@@ -1,7 +1,7 @@
 """Runtime `ort`: ONNX Runtime on the CPU of this machine.
 
-A workload is measured in the layout it has inside a network (form "blocked", see `nchwc.py`), or as it is (form
-"model") where ONNX Runtime does not convert layouts.
+A workload is measured as it runs inside a network: in the layout it has there (form "blocked", see `nchwc.py`; form
+"model" where ONNX Runtime does not convert layouts), and with weights that other layers have pushed out of the cache.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,16 @@ from netadapt.measure.protocol import PROTOCOL_VERSION, CallableSource, Sample, 
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 _DISTRIBUTION = "onnxruntime"
-#: How workloads are prepared; changes the cost, so it is part of the fingerprint.
-_PREPARATION = "blocked-borders-1"
+#: How workloads are prepared (layout, copies); changes the cost, so it is part of the fingerprint.
+_PREPARATION = "blocked-borders,copies-1"
+#: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
+#: the last layer of mobilenet_v1, 4 MB, takes 0.05 ms alone and 0.23 ms in the network. So copies of a workload that
+#: together fill this much are run in turn. The sum of the layers of 22 random-width networks divided by the time of
+#: the whole: 0.91 to 0.97 without, 0.95 to 0.99 with copies; twice as much overshoots on small images.
+_WORKING_SET = 8 << 20
+_MOST_COPIES = 8
+#: What is smaller stays in the first caches or is fetched in no time.
+_SMALL = 128 << 10
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -105,7 +114,7 @@ class OrtDevice(Device):
         model = workload_to_onnx(workload)
         with self.exclusive():
             inner = self._inner(model)
-            run = OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None)
+            run = in_turn(lambda: OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None))
             form = "blocked" if inner else "model"
             return {"latency": self._latency(run, self.platform.workload_timing(), form)}
 
@@ -120,7 +129,7 @@ class OrtDevice(Device):
 
         return without_border_conversions(optimised(model), self._block) if self._block else None
 
-    def _latency(self, run: OrtProgram, timing: Timing, form: str) -> Measurement:
+    def _latency(self, run: Callable[[], None], timing: Timing, form: str) -> Measurement:
         source = CallableSource(run, timing)
         source.warm_up()
         return self._measurement(collect(source, timing), form)
@@ -171,6 +180,8 @@ class OrtProgram:
     def __init__(self, model: Model, threads: int = 1, optimise: bool = True) -> None:
         self._name = str(model) if isinstance(model, Path) else "model"
         self._session = _session(model, _options(threads, optimise), self._name)
+        #: Memory that a run touches: weights, inputs and outputs.
+        self.bytes = model.stat().st_size if isinstance(model, Path) else len(model)
         self._binding = self._bind()
 
     def __call__(self) -> None:
@@ -188,9 +199,11 @@ class OrtProgram:
             tensor = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type)
             tensor.update_inplace(array)
             binding.bind_ortvalue_input(name, tensor)
+            self.bytes += array.nbytes
         for name, array in self._first_run(feeds).items():
             tensor = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type)
             binding.bind_ortvalue_output(name, tensor)
+            self.bytes += array.nbytes
         return binding
 
     def _first_run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -200,6 +213,18 @@ class OrtProgram:
             return dict(zip(names, self._session.run(names, feeds), strict=True))
         except Exception as error:  # onnxruntime's own exceptions have no common base
             raise ModelError(f"{self._name}: fails when it is run: {error}") from error
+
+
+def in_turn(make: Callable[[], OrtProgram]) -> Callable[[], None]:
+    """Run a program, or copies of it in turn, so that each finds the cache as it would inside a network."""
+    first = make()
+    copies = 1 if first.bytes < _SMALL else min(_MOST_COPIES, -(-_WORKING_SET // first.bytes))
+    following = cycle([first, *(make() for _ in range(copies - 1))]).__next__
+
+    def run() -> None:
+        following()()
+
+    return run
 
 
 def optimised(model: bytes) -> bytes:
