@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -56,9 +56,14 @@ def resolve(
     if re.split("[:@]", name.strip())[0] not in NETWORKS and names_user_code(name):
         return _resolve_user_code(name, in_channels or _RGB, size or LARGEST_SIZE, weights)
     spec = NetworkSpec.parse(name)
-    if size not in (None, spec.size):
-        raise ModelError(f"network {name!r} takes {spec.size} x {spec.size}, not size {size}; name it {name}@{size}")
-    return _resolve_zoo(spec, classes or _IMAGENET_CLASSES, in_channels or _RGB, weights, pretrained_on)
+    if size is not None and size != spec.size:
+        right = replace(spec, size=size)
+        raise ModelError(
+            f"network {name!r} takes {spec.size} x {spec.size} pixels, not {size} x {size}; name it {right}"
+        )
+    classes = _IMAGENET_CLASSES if classes is None else classes
+    in_channels = _RGB if in_channels is None else in_channels
+    return _resolve_zoo(spec, classes, in_channels, weights, pretrained_on)
 
 
 def _resolve_zoo(
@@ -82,7 +87,7 @@ def _resolve_user_code(name: str, channels: int, size: int, weights: Path | None
         load_weights(module, weights)
     module.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode: parameters a lazy layer makes now must be trainable
             module(example_input)
     except Exception as error:  # the user's code may raise anything
         shape = list(example_input.shape)

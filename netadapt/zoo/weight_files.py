@@ -79,10 +79,9 @@ def read_facts(path: Path) -> dict[str, object]:
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "{}")
-    except (OSError, safetensors.SafetensorError) as error:
+            facts: dict[str, object] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
-    facts: dict[str, object] = json.loads(text)
     return facts
 
 
@@ -98,7 +97,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except (OSError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
     if misfits := _misfits(module.state_dict(), state):
-        raise ModelError(f"{path}: these weights do not fit the network: " + "; ".join(misfits))
+        raise ModelError(
+            f"{path}: these weights do not fit the network: {'; '.join(misfits)}. "
+            "Network, width, classes and channels must be those the weights were trained with"
+        )
     module.load_state_dict(state)
 
 
