@@ -59,7 +59,7 @@ def resolve(
     if size is not None and size != spec.size:
         right = replace(spec, size=size)
         raise ModelError(
-            f"network {name!r} takes {spec.size} x {spec.size} pixels, not {size} x {size}; name it {right}"
+            f"network {name!r} takes {spec.size} pixels, not {size}; name it {right}"
         )
     classes = _IMAGENET_CLASSES if classes is None else classes
     in_channels = _RGB if in_channels is None else in_channels
