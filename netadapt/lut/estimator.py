@@ -96,15 +96,14 @@ class Estimator:
         if self._sparse or np.isnan(costs).any():
             self._fetch(vectors)
             costs = self._table.take(self._cells(vectors)).sum(axis=1) + self._sparse_sum(vectors)
-        return self.correction.scale * (self.fixed_part + costs) + self.correction.offset
+        corrected: NDArray[np.float64] = self.correction.scale * (self.fixed_part + costs) + self.correction.offset
+        return corrected
 
     def _cells(self, vectors: NDArray[np.float64]) -> NDArray[np.int64]:
         """Place in the table of each dense workload, `[M, dense workloads]`."""
         return np.rint(vectors @ self._weights + self._offsets).astype(np.int64)
 
-    def _layout(
-        self, axes: Sequence[tuple[_Axis, ...]]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    def _layout(self, axes: Sequence[tuple[_Axis, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
         """Lay the workloads' arrays one after another; a cell's place is `offsets + widths @ weights`."""
         position = {group: row for row, group in enumerate(self._order)}
         offsets = np.zeros(len(axes))
@@ -152,10 +151,12 @@ class Estimator:
     def _sparse_sum(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self._sparse:
             return np.zeros(len(vectors))
-        return np.array([
-            sum(self._sparse_costs[self.plan.steps[index].at(widths)] for index in self._sparse)
-            for widths in map(self._widths, vectors)
-        ])
+        return np.array(
+            [
+                sum(self._sparse_costs[self.plan.steps[index].at(widths)] for index in self._sparse)
+                for widths in map(self._widths, vectors)
+            ]
+        )
 
     def _widths(self, vector: NDArray[np.float64]) -> dict[str, int]:
         return dict(zip(self._order, vector.astype(int).tolist(), strict=True))

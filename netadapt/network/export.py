@@ -8,6 +8,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -28,9 +29,8 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
         ModelError: torch cannot export the network; names the operation.
 
     """
-    buffer = io.BytesIO()
-    # Exporting marks modules and moves weights' layout; the caller's module stays as it is.
-    exported = copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)
+    buffer: Any = io.BytesIO()
+    exported = copy.deepcopy(module).eval()  # exporting leaves marks on a module
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -85,4 +85,4 @@ def _without_aliases(model: bytes) -> bytes:
         constant.name = node.output[0]
         proto.graph.initializer.append(constant)
         proto.graph.node.remove(node)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())

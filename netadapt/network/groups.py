@@ -71,7 +71,7 @@ class ChannelSurgeon:
     def width(self, name: str) -> int:
         """The current number of channels of group `name`."""
         layer = self._layers[name]
-        return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+        return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
     def norms(self, name: str) -> Tensor:
         """L2 norm of the filters that produce each channel of the group, `[width]` (paper, section 3.3)."""
@@ -144,8 +144,8 @@ def narrow_to_shape(
 def _take_fixed_reshapes_as_elementwise(graph: Any) -> None:
     """Follow channels one to one through every reshape that is not a flatten of `[N, C, H, W]`.
 
-    DependencyGraph takes any reshape for a flatten and multiplies the channel indices at each; in a channel shuffle that
-    grows without bound. Whether one to one is right is what the trial narrowing finds out.
+    DependencyGraph takes any reshape for a flatten and multiplies the channel indices at each; in a channel shuffle
+    that grows without bound. Whether one to one is right is what the trial narrowing finds out.
     """
     for node in graph.module2node.values():
         if node.type != tp.ops.OPTYPE.RESHAPE or _is_flatten(node.grad_fn):

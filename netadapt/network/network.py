@@ -98,9 +98,7 @@ class _TrialError(Exception):
 
 
 class _Analysis:
-    def __init__(
-        self, name: str, module: nn.Module, example_input: Tensor, on_group: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, module: nn.Module, example_input: Tensor, on_group: Callable[[str], None]) -> None:
         self._name = name
         self._module = module
         self._example_input = example_input

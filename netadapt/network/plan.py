@@ -140,9 +140,7 @@ def check_same_structure(base: Observation, narrowed: Observation) -> None:
     if base.unknown != narrowed.unknown or len(base.workloads) != len(narrowed.workloads):
         raise NotLinearError("narrowing it changes which operations the network executes")
     for before, after in zip(base.workloads, narrowed.workloads, strict=True):
-        same = replace(
-            after, in_channels=before.in_channels, out_channels=before.out_channels, groups=before.groups
-        )
+        same = replace(after, in_channels=before.in_channels, out_channels=before.out_channels, groups=before.groups)
         if same != before or len(before.in_channels) != len(after.in_channels):
             raise NotLinearError(f"narrowing it changes more than channel counts: {before} becomes {after}")
 

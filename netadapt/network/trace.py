@@ -43,9 +43,9 @@ class Trace:
     result: tuple[Tensor, ...]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, example_input: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ops: list[TracedOp] = []
         self.numbers: dict[int, int] = {id(example_input): NETWORK_INPUT}
         # A freed tensor's id would be given to another one, which would then look like the same value.
@@ -55,11 +55,7 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operands = [
-            operand
-            for operand in _tensors((*args, *kwargs.values()))
-            if id(operand) in self.numbers
-        ]
+        operands = [operand for operand in _tensors((*args, *kwargs.values())) if id(operand) in self.numbers]
         inputs = tuple(self.numbers[id(operand)] for operand in operands)
         in_shapes = tuple(tuple(operand.shape) for operand in operands)
         result = func(*args, **kwargs)

@@ -93,7 +93,10 @@ class Workload:
     def from_json(cls, text: str) -> Workload:
         """Read what `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        for name, value in fields.items():
+            if isinstance(value, list):
+                fields[name] = tuple(value)
+        return cls(**fields)
 
     @property
     def digest(self) -> str:
@@ -101,7 +104,7 @@ class Workload:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
-        kind = self.op
+        kind: str = self.op
         if self.op == "conv" and self.groups == self.in_channels[0] == self.out_channels > 1:
             kind = "depthwise"
         channels = "+".join(map(str, self.in_channels)) + f"->{self.out_channels}"

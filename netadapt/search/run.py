@@ -1,10 +1,10 @@
 """The run folder: everything a search has found, written so that a kill at any instant loses only work in flight.
 
-    RUN/config.json                 what was asked for; a resumed run must ask for the same
-    RUN/journal.jsonl               one event a line, appended and flushed: the truth about what happened
-    RUN/weights/iteration-03.safetensors, RUN/onnx/iteration-03.onnx     every accepted network, deployable
-    RUN/proposals/                  weights of the iteration in progress
-    RUN/summary.json                written last
+RUN/config.json                 what was asked for; a resumed run must ask for the same
+RUN/journal.jsonl               one event a line, appended and flushed: the truth about what happened
+RUN/weights/iteration-03.safetensors, RUN/onnx/iteration-03.onnx     every accepted network, deployable
+RUN/proposals/                  weights of the iteration in progress
+RUN/summary.json                written last
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -107,11 +108,15 @@ class RunFolder:
         ]
 
     def outcome(self, proposal: Proposal) -> Outcome | None:
-        """What became of a proposal, if it was made before and its weights are still there."""
+        """What became of a proposal, if it was made before and its weights are still there.
+
+        A dropped one is made again: what it failed of (memory, disk) may be better now.
+        """
+        weights = self.proposal_weights(proposal)
         for entry in reversed(self.events):
             if entry["event"] == "proposal" and _is_about(entry, proposal):
-                outcome = Outcome.from_json(entry["outcome"])
-                return outcome if outcome.dropped or self.proposal_weights(proposal).exists() else None
+                outcome = replace(Outcome.from_json(entry["outcome"]), weights=weights)
+                return outcome if not outcome.dropped and weights.exists() else None
         return None
 
     def weights(self, iteration: int) -> Path:

@@ -50,7 +50,5 @@ def least_lost_per_saving(outcomes: Sequence[Outcome], state: State, original: R
 
 def saving(outcome: Outcome, state: State, original: Resources) -> float:
     """What a proposal saves: the mean over the limited metrics, each relative to the original network."""
-    shares = [
-        (state.resources[metric] - outcome.proposal.resources[metric]) / original[metric] for metric in original
-    ]
+    shares = [(state.resources[metric] - outcome.proposal.resources[metric]) / original[metric] for metric in original]
     return sum(shares) / len(shares)

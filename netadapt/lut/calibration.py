@@ -1,0 +1,102 @@
+"""Learn from a few whole networks what the sum of their layers leaves out, and correct the estimate by it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netadapt.lut.estimator import Correction, Estimator
+from netadapt.lut.store import Table
+from netadapt.measure.device import Device
+from netadapt.network.plan import Widths
+
+#: Whole networks that a correction is fitted on, the original included.
+NETWORKS = 8
+#: Randomly drawn widths are at least this share of the original ones: an adapted network hardly goes below.
+LEAST_SHARE = 0.25
+#: A network whose cost was disturbed by more than this is measured once more.
+_RETRIED = frozenset({"contended", "unconverged"})
+
+Export = Callable[[Widths], bytes]
+"""Gives the ONNX model of the network narrowed to some widths; the values of its weights do not matter."""
+
+
+def draw_widths(allowed: Mapping[str, Sequence[int]], generator: random.Random) -> dict[str, int]:
+    """Random widths out of the allowed ones, none below a quarter of the original."""
+    return {
+        group: generator.choice([choice for choice in choices if choice >= LEAST_SHARE * choices[-1]])
+        for group, choices in allowed.items()
+    }
+
+
+def measure_network(device: Device, model: bytes, metric: str) -> int:
+    """Cost of a whole network in the metric's unit; taken again if the machine was disturbed."""
+    measurement = device.measure(model, metric)
+    if measurement.status in _RETRIED:
+        measurement = min(measurement, device.measure(model, metric), key=lambda taken: taken.value)
+    return measurement.value
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Fits the correction of one network on one device and keeps it in the table."""
+
+    table: Table
+    device: Device
+    metric: str
+    export: Export
+    allowed: Mapping[str, Sequence[int]]
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+
+    def correction(self, estimator: Estimator, seed: int = 0) -> Correction:
+        """The stored correction of this network, or a new one from `NETWORKS` whole-network measurements.
+
+        Raises:
+            ModelError, MeasurementError, TableError: a network could not be exported, measured or stored.
+
+        """
+        digest = estimator.plan.digest
+        stored = self.table.get_network(self.device.fingerprint, digest, self.metric)
+        if stored is not None:
+            return Correction(**json.loads(stored))
+        correction = self._fit(estimator, seed)
+        self.table.put_network(self.device.fingerprint, digest, json.dumps(asdict(correction)), self.metric)
+        return correction
+
+    def fixed_part_only(self, estimator: Estimator) -> Correction:
+        """What the original network costs beyond its known workloads, as an offset; nothing is scaled."""
+        original = estimator.plan.original
+        rest = measure_network(self.device, self.export(original), self.metric) - estimator(original)
+        return Correction(offset=rest, networks=1)
+
+    def _fit(self, estimator: Estimator, seed: int) -> Correction:
+        # A stream of its own: networks that an accuracy check draws from the same seed must not be among these.
+        generator = random.Random(f"calibration {seed}")
+        drawn = [estimator.plan.original, *(draw_widths(self.allowed, generator) for _ in range(NETWORKS - 1))]
+        estimator.ensure(drawn)
+        predicted, measured = [], []
+        for done, widths in enumerate(drawn, start=1):
+            predicted.append(estimator(widths))
+            measured.append(measure_network(self.device, self.export(widths), self.metric))
+            self.on_progress(done, len(drawn))
+        return fit_correction(np.array(predicted), np.array(measured, dtype=np.float64))
+
+
+def fit_correction(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Correction:
+    """The scale and offset with the least squared relative error of `scale * predicted + offset`.
+
+    Where the networks hardly differ, a line through them says nothing; then only a scale is fitted.
+    """
+    ones = np.ones_like(predicted)
+    design = np.stack([predicted, ones], axis=1) / measured[:, None]
+    if len(predicted) < 3 or np.ptp(predicted) < 0.1 * predicted.mean():
+        design[:, 1] = 0.0
+    (scale, offset), *_ = np.linalg.lstsq(design, ones, rcond=None)
+    correction = Correction(float(scale), float(offset), len(predicted))
+    corrected = correction.scale * predicted + correction.offset
+    return replace(correction, residual=float(np.abs(corrected / measured - 1).mean()))

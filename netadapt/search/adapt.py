@@ -1,0 +1,319 @@
+"""The whole job: search down to the budget, fine-tune long, export, and prove the speed-up by measuring."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netadapt.errors import BudgetError
+from netadapt.lut.calibration import Calibrator
+from netadapt.lut.costs import MeasuredCosts
+from netadapt.lut.estimator import Correction, Estimator
+from netadapt.lut.store import Table
+from netadapt.measure.device import Device
+from netadapt.network.export import to_onnx, write_onnx
+from netadapt.network.network import AdaptableNetwork
+from netadapt.search.algorithm import Search
+from netadapt.search.budget import Budget, Pace, Schedule
+from netadapt.search.executors import make_executor
+from netadapt.search.metrics import Estimated, Macs, Metric, Params
+from netadapt.search.observer import Observer
+from netadapt.search.outcome import State
+from netadapt.search.proposals import predict
+from netadapt.search.run import RunFolder
+from netadapt.search.selection import Selection, selection_rule
+from netadapt.search.summary import Finished, Prediction, summarise
+from netadapt.search.trainer import ProposalTrainer, Training, load_network
+from netadapt.train.data.types import Dataset
+from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
+from netadapt.train.task import Classification, Task
+from netadapt.zoo.weight_files import save_weights
+
+
+SHORT_TERM = Training(100, TrainingOptions(lr=0.02))
+LONG_TERM = Training(1000, TrainingOptions(lr=0.05))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search. `steps` are batches: of each proposal's short-term and of the final long-term fine-tune."""
+
+    budgets: tuple[Budget, ...]
+    selection: Selection = "accuracy"
+    pace: Pace = field(default_factory=Pace)
+    short_term: Training = SHORT_TERM
+    long_term: Training = LONG_TERM
+    workers: int = 1
+    seed: int = 0
+    correction: bool = True
+
+
+@dataclass
+class Adaptation:
+    """One adaptation of `network` for `device`, in the run folder `out`."""
+
+    network: AdaptableNetwork
+    dataset: Dataset
+    device: Device
+    table: Table
+    options: Options
+    out: Path
+    task: Task = field(default_factory=Classification)
+    observer: Observer = field(default_factory=Observer)
+
+    def run(self, resume: bool = False) -> dict[str, Any]:
+        """Do all of it and give the summary (see docs/summary.md), also written to `out`.
+
+        A finished run that is resumed gives its summary again.
+
+        Raises:
+            BudgetError: the budget is met already, impossible, or out of the schedule's reach.
+            RunError: the folder is in use, holds another run, or cannot be written.
+            MeasurementError, ModelError, TableError: measuring or exporting failed; the run can be resumed.
+
+        """
+        self._check_metrics()
+        started = time.perf_counter()
+        begin = RunFolder.resume if resume else RunFolder.create
+        with begin(self.out, self._config()) as folder, _one_thread():
+            finished = folder.last("finished")
+            if finished is None:
+                finished = self._search_and_finish(folder, started)
+            summary: dict[str, Any] = finished["summary"]
+            folder.write_summary(summary)
+        self.observer.finished(summary)
+        return summary
+
+    def _search_and_finish(self, folder: RunFolder, started: float) -> dict[str, Any]:
+        self._report_network()
+        original, prediction, schedule = self._begin(folder)
+        adapted, stopped = self._search(folder, original, schedule)
+        if adapted.iteration == 0:
+            raise BudgetError(f"the budget cannot be reached from here: {stopped}")
+        self._fine_tune(folder, adapted)
+        summary = self._conclude(folder, original, adapted, prediction, schedule)
+        summary["stopped"] = stopped or None
+        summary["cost"]["wall_seconds"] = round(time.perf_counter() - started, 3)
+        folder.record("finished", summary=summary)
+        return {"summary": summary}
+
+    # --- before the search ---
+
+    def _check_metrics(self) -> None:
+        for budget in self.options.budgets:
+            if budget.metric not in ("macs", "params"):
+                self.device.require_metric(budget.metric)
+
+    def _config(self) -> dict[str, Any]:
+        options = asdict(self.options)
+        options["budgets"] = [str(budget) for budget in self.options.budgets]
+        return {
+            **options,
+            "network": self.network.name,
+            "weights": _digest(self.network.module),
+            "data": self.dataset.name,
+            "platform": self.device.platform.name,
+            "fingerprint": self.device.fingerprint,
+        }
+
+    def _report_network(self) -> None:
+        for group in self.network.left_out:
+            self.observer.note(f"channels of {group.group} stay as they are: {group.reason}")
+        if self.network.plan.unknown:
+            names = ", ".join(sorted(set(self.network.plan.unknown)))
+            self.observer.note(f"operations without a model of their own, part of the fixed cost: {names}")
+
+    def _begin(self, folder: RunFolder) -> tuple[State, Prediction, Schedule]:
+        """Measure, calibrate and evaluate the original; or read what an earlier part of this run found."""
+        if folder.last("started") is None:
+            self._start(folder)
+        event = folder.last("started")
+        assert event is not None
+        correction = Correction(**event["correction"])
+        self._estimator.correction = correction
+        state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
+        limits = {budget.metric: budget.limit(state.resources[budget.metric]) for budget in self.options.budgets}
+        schedule = Schedule(self.options.pace, {metric: state.resources[metric] for metric in limits}, limits)
+        self._check_reachable(limits)
+        return state, Prediction(self._estimator.fixed_part, correction), schedule
+
+    def _start(self, folder: RunFolder) -> None:
+        self.observer.stage("measuring the original network")
+        self._estimator.correction = self._correction()
+        resources = predict(self._metrics, self.network.widths)
+        for budget in self.options.budgets:
+            budget.limit(resources[budget.metric])
+        self.observer.stage("evaluating the original network")
+        holdout = evaluate(self.network.module, self.task, self.dataset.holdout, self.dataset)
+        save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
+        state = State(0, self.network.widths, resources, holdout.score, holdout.loss, folder.weights(0))
+        self._keep(folder, state)
+        folder.record(
+            "started",
+            resources=resources,
+            score=holdout.score,
+            loss=holdout.loss,
+            correction=asdict(self._estimator.correction),
+        )
+
+    def _correction(self) -> Correction:
+        calibrator = Calibrator(self.table, self.device, "latency", self._export, self._allowed, self.observer.measured)
+        if self.options.correction:
+            return calibrator.correction(self._estimator)
+        return calibrator.fixed_part_only(self._estimator) if self.network.plan.unknown else Correction()
+
+    def _check_reachable(self, limits: Mapping[str, float]) -> None:
+        narrowest = {group: choices[0] for group, choices in self._allowed.items()}
+        least = predict(self._metrics, narrowest)
+        for metric, limit in limits.items():
+            if least[metric] > limit:
+                raise BudgetError(
+                    f"the budget is impossible: with every group at its narrowest the network still costs "
+                    f"{least[metric]:,.0f} in {metric}, above {limit:,.0f}"
+                )
+
+    # --- the search ---
+
+    def _search(self, folder: RunFolder, original: State, schedule: Schedule) -> tuple[State, str]:
+        trainer = ProposalTrainer(self.network, self.task, self.dataset, self.options.short_term)
+        with make_executor(trainer, self.options.workers) as executor:
+            return Search(
+                original=original,
+                schedule=schedule,
+                metrics=self._metrics,
+                allowed=self._allowed,
+                select=selection_rule(self.options.selection),
+                executor=executor,
+                folder=folder,
+                seed=self.options.seed,
+                keep=lambda state: self._keep(folder, state),
+                observer=self.observer,
+            ).run()
+
+    def _keep(self, folder: RunFolder, state: State) -> None:
+        """Export an accepted network as a deployable model that says what it is."""
+        module = load_network(self.network, state.widths, state.weights)
+        self._write_onnx(folder.onnx(state.iteration), module, state)
+
+    def _write_onnx(self, path: Path, module: nn.Module, state: State) -> None:
+        facts = {
+            "netadapt.network": self.network.name,
+            "netadapt.widths": str(state.widths),
+            "netadapt.holdout_score": f"{state.score:.6f}",
+            "netadapt.platform": self.device.platform.name,
+            "netadapt.tier": self.device.platform.tier,
+            **{f"netadapt.predicted_{metric}": f"{value:.0f}" for metric, value in state.resources.items()},
+        }
+        write_onnx(path, to_onnx(module, self.network.example_input), facts)
+
+    # --- after the search ---
+
+    def _fine_tune(self, folder: RunFolder, state: State) -> None:
+        """Long-term fine-tune the last network (paper, Algorithm 1, last line)."""
+        if folder.last("fine-tuned") is not None:
+            return
+        self.observer.stage("long-term fine-tune")
+        module = load_network(self.network, state.widths, state.weights)
+        training = self.options.long_term
+        fine_tune(
+            module,
+            self.task,
+            self.dataset,
+            steps=training.steps,
+            options=training.options,
+            seed=self.options.seed,
+            on_step=lambda step, loss: self.observer.trained(step, training.steps, loss),
+        )
+        holdout = evaluate(module, self.task, self.dataset.holdout, self.dataset)
+        save_weights(module, _adapted_weights(folder), {"widths": state.widths})
+        adapted = State(
+            state.iteration, state.widths, state.resources, holdout.score, holdout.loss, _adapted_weights(folder)
+        )
+        self._write_onnx(_adapted_onnx(folder), module, adapted)
+        folder.record("fine-tuned", score=holdout.score, loss=holdout.loss)
+
+    def _conclude(
+        self, folder: RunFolder, original: State, adapted: State, prediction: Prediction, schedule: Schedule
+    ) -> dict[str, Any]:
+        self.observer.stage("testing and measuring original and adapted network")
+        tuned = folder.last("fine-tuned")
+        assert tuned is not None
+        final = State(
+            adapted.iteration,
+            adapted.widths,
+            adapted.resources,
+            tuned["score"],
+            tuned["loss"],
+            _adapted_weights(folder),
+        )
+        modules = [load_network(self.network, state.widths, state.weights) for state in (original, final)]
+        # The only time that the test split is read.
+        tests = [evaluate(module, self.task, self.dataset.test, self.dataset) for module in modules]
+        return summarise(
+            Finished(self.network, self.dataset, self.device, self.options, folder, schedule, prediction),
+            (original, folder.onnx(0), tests[0]),
+            (final, _adapted_onnx(folder), tests[1]),
+            measured=self._costs.measured,
+        )
+
+    # --- what the parts share ---
+
+    @cached_property
+    def _allowed(self) -> dict[str, Sequence[int]]:
+        multiple = self.device.platform.width_multiple
+        return {name: group.allowed_widths(multiple) for name, group in self.network.groups.items()}
+
+    @cached_property
+    def _costs(self) -> MeasuredCosts:
+        return MeasuredCosts(
+            self.table, self.device, on_progress=lambda done, total, *_: self.observer.measured(done, total)
+        )
+
+    @cached_property
+    def _estimator(self) -> Estimator:
+        return Estimator(self.network.plan, self._allowed, self._costs)
+
+    @cached_property
+    def _metrics(self) -> tuple[Metric, ...]:
+        plan = self.network.plan
+        return (Estimated("latency", self._estimator), Macs(plan), Params(plan))
+
+    def _export(self, widths: Mapping[str, int]) -> bytes:
+        return to_onnx(self.network.shaped(widths), self.network.example_input)
+
+
+def _adapted_weights(folder: RunFolder) -> Path:
+    return folder.path / "weights" / "adapted.safetensors"
+
+
+def _adapted_onnx(folder: RunFolder) -> Path:
+    return folder.path / "onnx" / "adapted.onnx"
+
+
+def _digest(module: nn.Module) -> str:
+    """Hash of a module's weights, so that a run is not resumed with others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread, here as in every worker, so that all executors compute the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

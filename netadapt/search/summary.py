@@ -1,0 +1,133 @@
+"""The summary of a run: what was asked for, what came out, how far to trust it. Its schema is in docs/summary.md."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netadapt.lut.calibration import measure_network
+from netadapt.lut.estimator import Correction
+from netadapt.measure.compare import compare
+from netadapt.measure.device import Device
+from netadapt.network.network import AdaptableNetwork
+from netadapt.search.budget import Schedule
+from netadapt.search.outcome import State
+from netadapt.search.run import SCHEMA_VERSION, RunFolder
+from netadapt.train.data.types import Dataset
+from netadapt.train.task import Evaluation
+
+if TYPE_CHECKING:
+    from netadapt.search.adapt import Options
+
+Product = tuple[State, Path, Evaluation]
+"""A network at the end: its state, its ONNX file, its test result."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How latency was predicted: the part that every run costs, in ns, and the correction."""
+
+    fixed_part: float
+    correction: Correction
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Everything about a finished run but its two networks."""
+
+    network: AdaptableNetwork
+    dataset: Dataset
+    device: Device
+    options: Options
+    folder: RunFolder
+    schedule: Schedule
+    prediction: Prediction
+
+
+def summarise(run: Finished, original: Product, adapted: Product, measured: int) -> dict[str, Any]:
+    """Measure both networks, alone and interleaved, and put everything together as plain values.
+
+    Raises:
+        ModelError, MeasurementError: a network could not be measured.
+
+    """
+    comparison = compare(run.device, original[1], adapted[1])
+    ratio, low, high = comparison.speedup
+    final = adapted[0]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "network": run.network.name,
+        "data": run.dataset.name,
+        "platform": run.device.platform.name,
+        "requested_platform": run.device.requested,
+        "fingerprint": run.device.fingerprint,
+        "tier": run.device.platform.tier,
+        "seed": run.options.seed,
+        "selection": run.options.selection,
+        "budget": {
+            metric: {"limit": limit, "original": run.schedule.original[metric], "predicted": final.resources[metric]}
+            for metric, limit in run.schedule.budget.items()
+        },
+        "budget_met": run.schedule.is_met(final.resources),
+        "iterations": final.iteration,
+        "original": _product(run, original),
+        "adapted": _product(run, adapted),
+        "speedup": {"ratio": ratio, "low": low, "high": high, "verdict": comparison.verdict},
+        "prediction": {
+            "fixed_part_ns": run.prediction.fixed_part,
+            "correction": asdict(run.prediction.correction),
+            "left_out": [asdict(group) for group in run.network.left_out],
+            "unknown_operations": sorted(set(run.network.plan.unknown)),
+        },
+        "pareto": _accepted(run.folder),
+        "cost": _cost(run.folder, measured),
+    }
+
+
+def _product(run: Finished, product: Product) -> dict[str, Any]:
+    state, onnx, test = product
+    return {
+        "widths": state.widths,
+        "macs": run.network.plan.macs(state.widths),
+        "params": run.network.plan.params(state.widths),
+        "predicted_latency_ns": round(state.resources["latency"]),
+        "latency_ns": measure_network(run.device, onnx.read_bytes(), "latency"),
+        "holdout_accuracy": state.score,
+        "test_accuracy": test.score,
+        "test_images": test.count,
+        "onnx": str(onnx.relative_to(run.folder.path)),
+        "weights": str(state.weights.relative_to(run.folder.path)),
+    }
+
+
+def _accepted(folder: RunFolder) -> list[dict[str, Any]]:
+    """Every network on the way, each with its own deployable model."""
+    return [
+        {
+            "iteration": state.iteration,
+            "widths": state.widths,
+            "predicted": state.resources,
+            "holdout_accuracy": state.score,
+            "onnx": str(folder.onnx(state.iteration).relative_to(folder.path)),
+        }
+        for state in folder.accepted()
+    ]
+
+
+def _cost(folder: RunFolder, measured: int) -> dict[str, Any]:
+    outcomes = [entry["outcome"] for entry in folder.events if entry["event"] == "proposal"]
+    return {
+        "proposals": len(outcomes),
+        "dropped_proposals": [
+            {
+                "iteration": outcome["proposal"]["iteration"],
+                "group": outcome["proposal"]["group"],
+                "reason": outcome["dropped"],
+            }
+            for outcome in outcomes
+            if outcome["dropped"]
+        ],
+        "training_seconds": round(sum(outcome["seconds"] for outcome in outcomes), 3),
+        "measurements": measured,
+    }
