@@ -1,7 +1,8 @@
 """Runtime `ort`: ONNX Runtime on the CPU of this machine.
 
-A workload is measured as it runs inside a network: in the layout it has there (form "blocked", see `nchwc.py`; form
-"model" where ONNX Runtime does not convert layouts), and with weights that other layers have pushed out of the cache.
+A workload is measured as it runs inside a network: in the layout and with the fusions it has there (see `interior.py`;
+form "interior", or "model" where that is not possible), and with weights that other layers have pushed out of the
+cache.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from netadapt.network.workload import EMPTY_RUN, Workload
 
 _DISTRIBUTION = "onnxruntime"
 #: How workloads are prepared (layout, copies); changes the cost, so it is part of the fingerprint.
-_PREPARATION = "blocked-borders,copies-1"
+_PREPARATION = "interior-1,copies-1"
 #: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
 #: the last layer of mobilenet_v1, 4 MB, takes 0.05 ms alone and 0.23 ms in the network. So copies of a workload that
 #: together fill this much are run in turn. The sum of the layers of 22 random-width networks divided by the time of
@@ -113,9 +114,9 @@ class OrtDevice(Device):
 
         model = workload_to_onnx(workload)
         with self.exclusive():
-            inner = self._inner(model)
+            inner = self._interior(model)
             run = in_turn(lambda: OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None))
-            form = "blocked" if inner else "model"
+            form = "interior" if inner else "model"
             return {"latency": self._latency(run, self.platform.workload_timing(), form)}
 
     @contextmanager
@@ -124,10 +125,10 @@ class OrtDevice(Device):
         run = OrtProgram(model, self.platform.runtime.threads)
         yield CallableSource(run, self.platform.network_timing())
 
-    def _inner(self, model: bytes) -> bytes | None:
-        from netadapt.measure.nchwc import without_border_conversions
+    def _interior(self, model: bytes) -> bytes | None:
+        from netadapt.measure.interior import interior, with_follower
 
-        return without_border_conversions(optimised(model), self._block) if self._block else None
+        return interior(optimised(with_follower(model)), self._block)
 
     def _latency(self, run: Callable[[], None], timing: Timing, form: str) -> Measurement:
         source = CallableSource(run, timing)
@@ -289,7 +290,7 @@ def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray
 
 
 def _block_channels() -> int | None:
-    from netadapt.measure.nchwc import block_channels
+    from netadapt.measure.interior import block_channels
     from netadapt.network.workload_onnx import workload_to_onnx
 
     return block_channels(optimised(workload_to_onnx(Workload("conv", (1,), 1))))

@@ -76,7 +76,8 @@ def test_a_file_that_can_only_be_read_is_good_enough(tmp_path):
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
-    with pytest.raises(MeasurementError, match=r"cannot make the measuring lock .*TMPDIR"), MeasuringLock(
-        tmp_path / "absent" / "lock"
-    ).held():
+    with (
+        pytest.raises(MeasurementError, match=r"cannot make the measuring lock .*TMPDIR"),
+        MeasuringLock(tmp_path / "absent" / "lock").held(),
+    ):
         pass

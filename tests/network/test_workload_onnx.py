@@ -48,14 +48,10 @@ def expected(workload, inputs):
 
 
 OPERATIONS = {
-    "conv": lambda w, x, c: F.conv2d(
-        x[0], c["weight"], c.get("bias"), w.stride, w.padding, w.dilation, w.groups
-    ),
+    "conv": lambda w, x, c: F.conv2d(x[0], c["weight"], c.get("bias"), w.stride, w.padding, w.dilation, w.groups),
     "linear": lambda w, x, c: F.linear(x[0], c["weight"] if w.bias else c["weight"].T, c.get("bias")),
     "max_pool": lambda w, x, c: F.max_pool2d(x[0], w.kernel, w.stride, w.padding, w.dilation, w.ceil_mode),
-    "avg_pool": lambda w, x, c: F.avg_pool2d(
-        x[0], w.kernel, w.stride, w.padding, w.ceil_mode, w.count_include_pad
-    ),
+    "avg_pool": lambda w, x, c: F.avg_pool2d(x[0], w.kernel, w.stride, w.padding, w.ceil_mode, w.count_include_pad),
     "global_avg_pool": lambda w, x, c: F.adaptive_avg_pool2d(x[0], 1),
     "add": lambda w, x, c: sum(x[1:], x[0]),
     "mul": lambda w, x, c: x[0] * x[1],
