@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,8 @@ from netadapt.measure.protocol import Block, BlockSource
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
+_Load = Callable[[], AbstractContextManager[BlockSource]]
+
 #: Blocks are taken until this many times the wanted number of pairs, whether clean or not.
 _PATIENCE = 5
 
@@ -28,11 +30,14 @@ _PATIENCE = 5
 class Pairing:
     """Parameters of a comparison."""
 
-    #: How often both models are loaded afresh.
+    #: How often both models are loaded afresh, at least and at most.
     rounds: int = 4
+    most_rounds: int = 16
     #: Clean pairs of blocks to take in each round.
     pairs: int = 15
     confidence: float = 0.95
+    #: Rounds are added until half of the confidence interval, divided by the ratio, is no wider.
+    half_width: float = 0.01
     #: Relative difference below which two models count as equally fast.
     margin: float = 0.02
     time_limit_ns: int = 60_000_000_000
@@ -86,13 +91,9 @@ def compare_models(
             f" ({device_b.platform.tier}) are of different tiers; their numbers must not be compared"
         )
     pairing = pairing or Pairing()
-    deadline = time.perf_counter_ns() + pairing.time_limit_ns
-    pairs: list[tuple[Block, Block]] = []
     with _exclusive(device_a, device_b):
-        for _ in range(pairing.rounds):
-            with device_a.load(model_a) as a, device_b.load(model_b) as b:
-                pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline)
-    clean = [(a.cost, b.cost) for a, b in pairs if a.clean and b.clean]
+        pairs = _collect(lambda: device_a.load(model_a), lambda: device_b.load(model_b), pairing)
+    clean = _clean_costs(pairs)
     ratio, low, high = paired_ratio(clean, pairing.confidence)
     return Comparison(
         ratio=ratio,
@@ -135,6 +136,28 @@ def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
     return "SAME" if least <= low and high <= most else "AMBIGUOUS"
 
 
+def _collect(load_a: _Load, load_b: _Load, pairing: Pairing) -> list[tuple[Block, Block]]:
+    """Take rounds of pairs until the ratio is known well enough."""
+    deadline = time.perf_counter_ns() + pairing.time_limit_ns
+    pairs: list[tuple[Block, Block]] = []
+    for number in range(1, pairing.most_rounds + 1):
+        with load_a() as a, load_b() as b:
+            pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline)
+        if time.perf_counter_ns() > deadline or (number >= pairing.rounds and _is_precise(pairs, pairing)):
+            break
+    return pairs
+
+
+def _is_precise(pairs: list[tuple[Block, Block]], pairing: Pairing) -> bool:
+    ratios = [b / a for a, b in _clean_costs(pairs)]
+    interval = statistics.quantile_interval(ratios, 0.5, pairing.confidence)
+    return interval is not None and interval[1] - interval[0] <= 2 * pairing.half_width * statistics.median(ratios)
+
+
+def _clean_costs(pairs: list[tuple[Block, Block]]) -> list[tuple[float, float]]:
+    return [(a.cost, b.cost) for a, b in pairs if a.clean and b.clean]
+
+
 def _interleave(
     a: BlockSource, b: BlockSource, wanted: int, in_time: Callable[[], bool]
 ) -> Iterator[tuple[Block, Block]]:
@@ -146,11 +169,17 @@ def _interleave(
         if clean == wanted or (turn and not in_time()):
             return
         if turn % 2:
-            second, first = b.block(), a.block()
+            second, first = _settled(b), _settled(a)
         else:
-            first, second = a.block(), b.block()
+            first, second = _settled(a), _settled(b)
         clean += first.clean and second.clean
         yield first, second
+
+
+def _settled(source: BlockSource) -> Block:
+    """Take a block that does not start with the cache full of the other model (which cost up to 15 %)."""
+    source.block()
+    return source.block()
 
 
 @contextmanager
