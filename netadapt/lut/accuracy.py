@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt.lut.calibration import Export, draw_widths, measure_network
-from netadapt.lut.estimator import Estimator
-from netadapt.measure.device import Device
+from netadapt.lut.calibration import draw_widths, measure_network
+from netadapt.lut.predictor import Predictor
+from netadapt.network.plan import Widths
 
 #: Mean difference between two measurements of the same network above which nothing can be said about the table.
 WORST_FLOOR = 0.05
@@ -80,16 +79,7 @@ class Accuracy:
         return np.array([sample.error for sample in self.samples])
 
 
-def assess(
-    estimator: Estimator,
-    device: Device,
-    metric: str,
-    export: Export,
-    allowed: Mapping[str, Sequence[int]],
-    networks: int,
-    seed: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Accuracy:
+def assess(predictor: Predictor, networks: int, seed: int) -> Accuracy:
     """Draw `networks` random-width networks, predict them, measure them whole, and every fifth one twice.
 
     Raises:
@@ -97,21 +87,23 @@ def assess(
 
     """
     generator = random.Random(seed)
-    drawn = [draw_widths(allowed, generator) for _ in range(networks)]
-    estimator.ensure(drawn)
+    drawn = [draw_widths(predictor.allowed, generator) for _ in range(networks)]
+    predictor.estimator.ensure(drawn)
     repeated = range(0, networks, _REPEATED_EVERY)
     total = networks + len(repeated)
     samples: list[Sample] = []
     for widths in drawn:
-        measured = measure_network(device, export(widths), metric)
-        samples.append(Sample(widths, estimator(widths), measured))
-        on_progress(len(samples), total)
+        samples.append(Sample(widths, predictor.estimator(widths), _measure(predictor, widths)))
+        predictor.on_progress(len(samples), total)
     differences = []
     for done, index in enumerate(repeated, start=networks + 1):
-        again = measure_network(device, export(drawn[index]), metric)
-        differences.append(abs(again / samples[index].measured - 1))
-        on_progress(done, total)
+        differences.append(abs(_measure(predictor, drawn[index]) / samples[index].measured - 1))
+        predictor.on_progress(done, total)
     return Accuracy(tuple(samples), float(np.mean(differences)))
+
+
+def _measure(predictor: Predictor, widths: Widths) -> int:
+    return measure_network(predictor.device, predictor.export(widths), predictor.metric)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from netadapt.errors import BudgetError
-from netadapt.lut.calibration import Calibrator
-from netadapt.lut.costs import MeasuredCosts
-from netadapt.lut.estimator import Correction, Estimator
+from netadapt.lut.estimator import Correction
+from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
@@ -37,7 +36,6 @@ from netadapt.train.data.types import Dataset
 from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
 from netadapt.train.task import Classification, Task
 from netadapt.zoo.weight_files import save_weights
-
 
 SHORT_TERM = Training(100, TrainingOptions(lr=0.02))
 LONG_TERM = Training(1000, TrainingOptions(lr=0.05))
@@ -139,16 +137,16 @@ class Adaptation:
         event = folder.last("started")
         assert event is not None
         correction = Correction(**event["correction"])
-        self._estimator.correction = correction
+        self._predictor.estimator.correction = correction
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
         limits = {budget.metric: budget.limit(state.resources[budget.metric]) for budget in self.options.budgets}
         schedule = Schedule(self.options.pace, {metric: state.resources[metric] for metric in limits}, limits)
         self._check_reachable(limits)
-        return state, Prediction(self._estimator.fixed_part, correction), schedule
+        return state, Prediction(self._predictor.estimator.fixed_part, correction), schedule
 
     def _start(self, folder: RunFolder) -> None:
         self.observer.stage("measuring the original network")
-        self._estimator.correction = self._correction()
+        correction = self._predictor.calibrate(self.options.correction)
         resources = predict(self._metrics, self.network.widths)
         for budget in self.options.budgets:
             budget.limit(resources[budget.metric])
@@ -162,17 +160,11 @@ class Adaptation:
             resources=resources,
             score=holdout.score,
             loss=holdout.loss,
-            correction=asdict(self._estimator.correction),
+            correction=asdict(correction),
         )
 
-    def _correction(self) -> Correction:
-        calibrator = Calibrator(self.table, self.device, "latency", self._export, self._allowed, self.observer.measured)
-        if self.options.correction:
-            return calibrator.correction(self._estimator)
-        return calibrator.fixed_part_only(self._estimator) if self.network.plan.unknown else Correction()
-
     def _check_reachable(self, limits: Mapping[str, float]) -> None:
-        narrowest = {group: choices[0] for group, choices in self._allowed.items()}
+        narrowest = {group: choices[0] for group, choices in self._predictor.allowed.items()}
         least = predict(self._metrics, narrowest)
         for metric, limit in limits.items():
             if least[metric] > limit:
@@ -190,7 +182,7 @@ class Adaptation:
                 original=original,
                 schedule=schedule,
                 metrics=self._metrics,
-                allowed=self._allowed,
+                allowed=self._predictor.allowed,
                 select=selection_rule(self.options.selection),
                 executor=executor,
                 folder=folder,
@@ -262,33 +254,19 @@ class Adaptation:
             Finished(self.network, self.dataset, self.device, self.options, folder, schedule, prediction),
             (original, folder.onnx(0), tests[0]),
             (final, _adapted_onnx(folder), tests[1]),
-            measured=self._costs.measured,
+            measured=self._predictor.costs.measured,
         )
 
     # --- what the parts share ---
 
     @cached_property
-    def _allowed(self) -> dict[str, Sequence[int]]:
-        multiple = self.device.platform.width_multiple
-        return {name: group.allowed_widths(multiple) for name, group in self.network.groups.items()}
-
-    @cached_property
-    def _costs(self) -> MeasuredCosts:
-        return MeasuredCosts(
-            self.table, self.device, on_progress=lambda done, total, *_: self.observer.measured(done, total)
-        )
-
-    @cached_property
-    def _estimator(self) -> Estimator:
-        return Estimator(self.network.plan, self._allowed, self._costs)
+    def _predictor(self) -> Predictor:
+        return Predictor(self.network, self.device, self.table, on_progress=self.observer.measured)
 
     @cached_property
     def _metrics(self) -> tuple[Metric, ...]:
         plan = self.network.plan
-        return (Estimated("latency", self._estimator), Macs(plan), Params(plan))
-
-    def _export(self, widths: Mapping[str, int]) -> bytes:
-        return to_onnx(self.network.shaped(widths), self.network.example_input)
+        return (Estimated("latency", self._predictor.estimator), Macs(plan), Params(plan))
 
 
 def _adapted_weights(folder: RunFolder) -> Path:

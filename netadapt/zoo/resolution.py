@@ -58,9 +58,7 @@ def resolve(
     spec = NetworkSpec.parse(name)
     if size is not None and size != spec.size:
         right = replace(spec, size=size)
-        raise ModelError(
-            f"network {name!r} takes {spec.size} pixels, not {size}; name it {right}"
-        )
+        raise ModelError(f"network {name!r} takes {spec.size} pixels, not {size}; name it {right}")
     classes = _IMAGENET_CLASSES if classes is None else classes
     in_channels = _RGB if in_channels is None else in_channels
     return _resolve_zoo(spec, classes, in_channels, weights, pretrained_on)

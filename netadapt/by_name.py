@@ -1,0 +1,56 @@
+"""Networks, data, devices and tables put together by name, as the commands need them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netadapt.lut.predictor import Predictor
+from netadapt.lut.store import Table
+from netadapt.measure.device import open_device
+from netadapt.network.network import analyse
+from netadapt.train.data import Dataset, load_dataset
+from netadapt.zoo.resolution import ResolvedNetwork, resolve
+from netadapt.zoo.spec import NETWORKS, NetworkSpec
+
+OnFallback = Callable[[str, str, str], None]
+"""Hears the platform asked for, why it is not available, and the one used instead."""
+
+
+@contextmanager
+def open_predictor(
+    name: str,
+    platform: str,
+    table: Path | None,
+    classes: int | None = None,
+    channels: int | None = None,
+    on_fallback: OnFallback | None = None,
+) -> Iterator[Predictor]:
+    """Open what the commands around the look-up table work on.
+
+    Raises:
+        NetAdaptError: the network, platform or table does not exist or cannot be used.
+
+    """
+    with open_device(platform, on_fallback=on_fallback) as device, Table.open(table) as opened:
+        resolved = resolve(name, classes=classes, in_channels=channels)
+        yield Predictor(analyse(resolved.name, resolved.module, resolved.example_input), device, opened)
+
+
+def load_network_and_data(name: str, data: str, weights: Path | None) -> tuple[ResolvedNetwork, Dataset]:
+    """A network with the weights for a data set, and the data set at the network's input size.
+
+    Raises:
+        UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used.
+
+    """
+    if re.split("[:@]", name.strip())[0] in NETWORKS or "." not in name.partition(":")[0]:
+        dataset = load_dataset(data, NetworkSpec.parse(name).size)
+        classes, channels = len(dataset.classes), dataset.channels
+        return resolve(
+            name, classes=classes, in_channels=channels, weights=weights, pretrained_on=dataset.name
+        ), dataset
+    resolved = resolve(name, classes=None, in_channels=None, weights=weights)
+    return resolved, load_dataset(data, int(resolved.example_input.shape[-1]))

@@ -1,0 +1,465 @@
+"""The command line. Commands only: each reads its arguments, calls the package and shows what came back."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+import netadapt
+from netadapt.errors import NetAdaptError
+
+if TYPE_CHECKING:
+    from netadapt.lut.predictor import Predictor
+
+app = typer.Typer(
+    name="netadapt",
+    help="Shrink a pre-trained CNN to what a device can afford, guided by measured costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+platforms_app = typer.Typer(help="Devices to measure on.", no_args_is_help=True)
+lut_app = typer.Typer(help="The look-up table of measured layers.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(platforms_app, name="platforms")
+app.add_typer(lut_app, name="lut")
+app.add_typer(data_app, name="data")
+
+EXIT_ERROR = 2
+EXIT_ABOVE_BUDGET = 1
+EXIT_INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+
+def command(target: typer.Typer, name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Make a function a command whose errors are told in one line, with exit code 2."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except NetAdaptError as error:
+                typer.echo(f"netadapt: {error}", err=True)
+                raise typer.Exit(EXIT_ERROR) from None
+            except KeyboardInterrupt:
+                typer.echo("netadapt: interrupted; what was finished is kept", err=True)
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+
+        return target.command(name or function.__name__.replace("_", "-"))(guarded)
+
+    return register
+
+
+Network = Annotated[
+    str, typer.Argument(help="NAME[:WIDTH][@SIZE] such as mobilenet_v1:0.5@32, or your own package.module:factory")
+]
+PlatformOption = Annotated[str, typer.Option("--platform", "-p", help="Platform name or definition file")]
+Data = Annotated[str, typer.Option(help="fashion-mnist-mini, fashion-mnist, cifar10:PATH or folder:PATH")]
+Weights = Annotated[Path | None, typer.Option(help="safetensors file with the network's weights")]
+TableFile = Annotated[Path | None, typer.Option("--table", help="Look-up table; by default in the user's cache folder")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random")]
+Classes = Annotated[int | None, typer.Option(help="Classes of a zoo network (default 1000)")]
+Channels = Annotated[int | None, typer.Option(help="Input channels of a zoo network (default 3)")]
+NoCorrection = Annotated[
+    bool, typer.Option("--no-correction", help="Predict from the table alone, without whole-network measurements")
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit", is_eager=True)] = False,
+) -> None:
+    """Shrink a pre-trained CNN to what a device can afford, guided by measured costs."""
+    if version:
+        typer.echo(netadapt.__version__)
+        raise typer.Exit
+
+
+@command(app)
+def adapt(
+    network: Network,
+    data: Data,
+    budget: Annotated[list[str], typer.Option(help="latency=0.6x, latency=20ms, macs=3M, params=0.5x; repeatable")],
+    out: Annotated[Path, typer.Option(help="Run folder")],
+    platform: PlatformOption = "ort-local",
+    weights: Weights = None,
+    selection: Annotated[str, typer.Option(help="accuracy (the paper) or ratio")] = "accuracy",
+    iterations: Annotated[int, typer.Option(help="Steps in which the budget is reached")] = 20,
+    decay: Annotated[float, typer.Option(help="Each step is this times the one before")] = 0.96,
+    initial_reduction: Annotated[
+        float | None, typer.Option(help="First step as a share of the original cost, instead of --iterations deciding")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Batches of each proposal's short-term fine-tune")] = 100,
+    long_steps: Annotated[int, typer.Option(help="Batches of the final long-term fine-tune")] = 1000,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of the short-term fine-tune")] = 0.02,
+    long_lr: Annotated[float, typer.Option(help="Highest learning rate of the long-term fine-tune")] = 0.05,
+    batch: Annotated[int, typer.Option(help="Images in a batch")] = 128,
+    workers: Annotated[int, typer.Option(help="Processes that make proposals", min=1)] = os.cpu_count() or 1,
+    seed: Seed = 0,
+    no_correction: NoCorrection = False,
+    table: TableFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a pre-trained network to a budget, and measure what that gained."""
+    from netadapt import terminal
+    from netadapt.api import adapt as adapt_network
+    from netadapt.by_name import load_network_and_data
+    from netadapt.search.budget import Pace, parse_budgets
+    from netadapt.search.selection import selection_rule
+    from netadapt.search.trainer import Training
+    from netadapt.train import TrainingOptions
+
+    parse_budgets(budget)  # what can be wrong without loading anything comes first
+    selection_rule(selection)
+    pace = Pace(iterations, decay, initial_reduction)
+    resolved, dataset = load_network_and_data(network, data, weights)
+    with terminal.live_progress() as progress:
+        if not resolved.pretrained:
+            progress.note(f"{network} has no bundled weights for {data} and none were given: it starts untrained")
+        adapted = adapt_network(
+            resolved.module,
+            resolved.example_input,
+            dataset,
+            budget=budget,
+            out=out,
+            platform=platform,
+            selection=selection,  # type: ignore[arg-type]
+            pace=pace,
+            short_term=Training(steps, TrainingOptions(lr=lr, batch_size=batch)),
+            long_term=Training(long_steps, TrainingOptions(lr=long_lr, batch_size=batch)),
+            workers=workers,
+            seed=seed,
+            correction=not no_correction,
+            table=table,
+            resume=resume,
+            name=resolved.name,
+            observer=progress,
+        )
+    if as_json:
+        terminal.print_json(adapted.summary)
+    else:
+        terminal.print_summary(adapted.summary)
+        terminal.RESULTS.print(f"adapted network: {adapted.onnx}")
+    if not adapted.summary["budget_met"]:
+        raise typer.Exit(EXIT_ABOVE_BUDGET)
+
+
+@command(app)
+def measure(
+    models: Annotated[list[str], typer.Argument(help="One ONNX file or network, or two to compare")],
+    platform: Annotated[list[str] | None, typer.Option("--platform", "-p", help="One platform, or two")] = None,
+    weights: Weights = None,
+    classes: Classes = None,
+    channels: Channels = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model; two models, or one on two platforms, are compared interleaved."""
+    from netadapt import terminal
+    from netadapt.measure.compare import compare_models
+    from netadapt.measure.device import open_device
+
+    names = platform or ["ort-local"]
+    if len(models) > 2 or len(names) > 2 or len(models) + len(names) > 3:
+        raise typer.BadParameter("give one or two models on one platform, or one model on two platforms")
+    files = [_model(model, weights, classes, channels) for model in models]
+    with open_device(names[0], on_fallback=terminal.tell_fallback) as first:
+        if len(models) == len(names) == 1:
+            terminal.print_measurements(models[0], first.costs(files[0]), as_json)
+            return
+        with open_device(names[-1], on_fallback=terminal.tell_fallback) as second:
+            comparison = compare_models(first, files[0], second, files[-1])
+    terminal.print_comparison((models[0], models[-1]), comparison, as_json)
+
+
+@command(app)
+def export(
+    network: Network,
+    out: Annotated[Path, typer.Option(help="ONNX file to write")],
+    weights: Weights = None,
+    classes: Classes = None,
+    channels: Channels = None,
+) -> None:
+    """Export a network to ONNX."""
+    from netadapt.network.export import write_onnx
+
+    write_onnx(out, _onnx_of(network, weights, classes, channels), {"netadapt.network": network})
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@command(app)
+def train(
+    network: Network,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="safetensors file to write")],
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    lr: Annotated[float, typer.Option(help="Highest learning rate")] = 0.1,
+    batch: Annotated[int, typer.Option(min=1)] = 128,
+    weight_decay: Annotated[float, typer.Option()] = 5e-4,
+    threads: Annotated[int, typer.Option(min=1, help="More than one is faster but not reproducible bit by bit")] = 1,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a zoo network from scratch."""
+    from netadapt import terminal, zoo
+    from netadapt.train import TrainingOptions, load_dataset, train_network
+
+    dataset = load_dataset(data, zoo.NetworkSpec.parse(network).size)
+    options = TrainingOptions(lr=lr, batch_size=batch, weight_decay=weight_decay, schedule="onecycle")
+    trained = train_network(
+        network,
+        dataset,
+        epochs=epochs,
+        options=options,
+        seed=seed,
+        out=out,
+        threads=threads,
+        on_epoch=lambda epoch: terminal.REMARKS.print(
+            f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, hold-out {epoch.holdout.score:.2%}"
+        ),
+    )
+    if as_json:
+        terminal.print_json({"weights": str(out), "holdout": asdict(trained.holdout), "test": asdict(trained.test)})
+    else:
+        typer.echo(f"{out}: test accuracy {trained.test.score:.2%} on {trained.test.count} images of {dataset.name}")
+
+
+@command(app)
+def evaluate(
+    network: Network,
+    data: Data,
+    weights: Weights = None,
+    split: Annotated[str, typer.Option(help="test or holdout")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Tell how good a network is on a data set."""
+    from netadapt import terminal
+    from netadapt.by_name import load_network_and_data
+    from netadapt.errors import UnknownNameError
+    from netadapt.train import Classification
+    from netadapt.train import evaluate as evaluate_module
+
+    if split not in ("test", "holdout"):
+        raise UnknownNameError("split", split, ("test", "holdout"))
+    resolved, dataset = load_network_and_data(network, data, weights)
+    result = evaluate_module(resolved.module, Classification(), getattr(dataset, split), dataset)
+    if as_json:
+        terminal.print_json({"network": resolved.name, "data": dataset.name, "split": split, **asdict(result)})
+    else:
+        trained = "" if resolved.pretrained else " (untrained: no weights were given)"
+        typer.echo(f"{resolved.name}: {split} accuracy {result.score:.2%}, {result.count} images{trained}")
+
+
+@command(platforms_app, "list")
+def platforms_list(as_json: AsJson = False) -> None:
+    """List all platforms."""
+    from netadapt import terminal
+    from netadapt.measure.platform import list_platforms, load_platform
+
+    platforms = [load_platform(name) for name in list_platforms()]
+    if as_json:
+        terminal.print_json([{"name": p.name, "tier": p.tier, "title": p.title} for p in platforms])
+    else:
+        terminal.print_table("Platforms", ["name", "tier", "title"], [[p.name, p.tier, p.title] for p in platforms])
+
+
+@command(platforms_app, "show")
+def platforms_show(platform: str, as_json: AsJson = False) -> None:
+    """Show a platform: what it is and what its numbers may be used for."""
+    from netadapt import terminal
+    from netadapt.measure.device import fingerprint
+    from netadapt.measure.platform import load_platform
+
+    loaded = load_platform(platform)
+    facts = {**loaded.model_dump(mode="json"), "fingerprint": fingerprint(loaded)}
+    if as_json:
+        terminal.print_json(facts)
+    else:
+        terminal.print_facts(facts)
+
+
+@command(platforms_app, "check")
+def platforms_check(platform: str, as_json: AsJson = False) -> None:
+    """Check that a platform is ready to measure; exit code 1 if it is not."""
+    from netadapt import terminal
+    from netadapt.measure.device import check_platform
+    from netadapt.measure.platform import load_platform
+
+    checks = check_platform(load_platform(platform))
+    if as_json:
+        terminal.print_json([asdict(check) for check in checks])
+    else:
+        rows = [[check.what, "ok" if check.ok else "missing", check.detail] for check in checks]
+        terminal.print_table(platform, ["what", "state", "detail"], rows)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@command(lut_app, "build")
+def lut_build(
+    network: Network,
+    platform: PlatformOption = "ort-local",
+    points: Annotated[int, typer.Option(min=1, help="Widths of each channel group")] = 6,
+    classes: Classes = None,
+    channels: Channels = None,
+    table: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a network's layers ahead, on a grid of widths. Can be stopped and started again."""
+    from netadapt import terminal
+    from netadapt.lut.ahead import workloads_ahead
+    from netadapt.lut.fill import fill
+
+    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
+        progress.stage("measuring layers")
+        wanted = workloads_ahead(predictor.network.plan, predictor.allowed, points)
+        path = predictor.table.path
+        report = fill(
+            predictor.table,
+            predictor.device,
+            wanted,
+            on_progress=lambda done, total, *_: progress.measured(done, total),
+        )
+    if as_json:
+        terminal.print_json(asdict(report))
+    else:
+        typer.echo(
+            f"{path}: {report.requested} workloads, {report.present} were there, {report.measured} measured, "
+            f"{report.contended} of them on a busy machine"
+        )
+
+
+@command(lut_app, "show")
+def lut_show(
+    network: Annotated[str | None, typer.Argument(help="Show the prediction of this network, layer by layer")] = None,
+    platform: PlatformOption = "ort-local",
+    classes: Classes = None,
+    channels: Channels = None,
+    no_correction: NoCorrection = False,
+    table: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in the table, or a network's prediction layer by layer."""
+    from netadapt import terminal
+    from netadapt.lut.store import Table
+
+    if network is None:
+        with Table.open(table) as opened:
+            terminal.print_entries(opened.path, opened.entries(), as_json)
+        return
+    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
+        predictor.on_progress = progress.measured
+        correction, estimator = predictor.calibrate(not no_correction), predictor.estimator
+        widths = predictor.network.widths
+        layers, total = estimator.layers(widths), estimator(widths)
+        facts = {
+            "fixed_part_ns": estimator.fixed_part,
+            "correction": asdict(correction),
+            "unknown_operations": sorted(set(predictor.network.plan.unknown)),
+        }
+    terminal.print_layers(network, predictor.device, layers, total, facts, as_json)
+
+
+@command(lut_app, "export")
+def lut_export(
+    file: Annotated[Path, typer.Argument(help="JSON file to write")],
+    platform: Annotated[str | None, typer.Option("--platform", "-p", help="Only this platform's entries")] = None,
+    table: TableFile = None,
+) -> None:
+    """Write the table to a canonical JSON file."""
+    from netadapt.lut.store import Table
+    from netadapt.measure.device import fingerprint
+    from netadapt.measure.platform import load_platform
+
+    only = fingerprint(load_platform(platform)) if platform else None
+    with Table.open(table) as opened:
+        typer.echo(f"{file}: {opened.export_json(file, only)} entries")
+
+
+@command(lut_app, "import")
+def lut_import(
+    file: Annotated[Path, typer.Argument(help="JSON file that `lut export` wrote")], table: TableFile = None
+) -> None:
+    """Take the entries of an exported table into the table."""
+    from netadapt.lut.store import Table
+
+    with Table.open(table) as opened:
+        merge = opened.import_json(file)
+    typer.echo(f"{opened.path}: {merge.added} entries added, {merge.replaced} replaced, {merge.kept} kept as they were")
+
+
+@command(lut_app, "accuracy")
+def lut_accuracy(
+    network: Network,
+    platform: PlatformOption = "ort-local",
+    networks: Annotated[int, typer.Option(min=2, help="Random-width networks to predict and measure")] = 50,
+    seed: Seed = 0,
+    classes: Classes = None,
+    channels: Channels = None,
+    no_correction: NoCorrection = False,
+    table: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare predicted and measured latency on random-width networks."""
+    from netadapt import terminal
+    from netadapt.lut.accuracy import assess
+
+    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
+        predictor.on_progress = progress.measured
+        progress.stage("calibrating")
+        correction = predictor.calibrate(not no_correction)
+        progress.stage("measuring random-width networks")
+        accuracy = assess(predictor, networks, seed)
+    terminal.print_accuracy(network, predictor.device, correction, accuracy, as_json)
+
+
+@command(data_app, "fetch")
+def data_fetch(
+    source: Annotated[Path | None, typer.Option("--from", help="A folder that has the files already")] = None,
+    to: Annotated[Path | None, typer.Option(help="Where to put them; by default the user's data folder")] = None,
+) -> None:
+    """Fetch the full Fashion-MNIST: from a folder, the Debian package or its public address; checksums verified."""
+    from netadapt.train import fetch_fashion_mnist
+    from netadapt.train.data.fashion_mnist import user_folder
+
+    typer.echo(f"fashion-mnist is in {fetch_fashion_mnist(source, to or user_folder())}")
+
+
+def _model(model: str, weights: Path | None, classes: int | None, channels: int | None) -> Path | bytes:
+    """The ONNX file of that name, or the exported network."""
+    if model.endswith(".onnx") or Path(model).is_file():
+        return Path(model)
+    return _onnx_of(model, weights, classes, channels)
+
+
+def _onnx_of(network: str, weights: Path | None, classes: int | None, channels: int | None) -> bytes:
+    from netadapt import zoo
+    from netadapt.network.export import to_onnx
+
+    resolved = zoo.resolve(network, classes=classes, in_channels=channels, weights=weights)
+    return to_onnx(resolved.module, resolved.example_input)
+
+
+def _predictor(
+    network: str, platform: str, table: Path | None, classes: int | None, channels: int | None
+) -> AbstractContextManager[Predictor]:
+    from netadapt import terminal
+    from netadapt.by_name import open_predictor
+
+    return open_predictor(network, platform, table, classes, channels, terminal.tell_fallback)
+
+
+def main() -> None:
+    """Entry point of the `netadapt` command."""
+    sys.exit(app())

@@ -1,0 +1,293 @@
+"""What the command line shows: progress of long work, and results as tables with unit, tier and origin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from netadapt.search.observer import Observer
+
+if TYPE_CHECKING:
+    from netadapt.lut.accuracy import Accuracy
+    from netadapt.lut.estimator import Correction
+    from netadapt.lut.exchange import Entry
+    from netadapt.measure.compare import Comparison
+    from netadapt.measure.device import Device
+    from netadapt.measure.measurement import Measurement
+    from netadapt.network.workload import Workload
+    from netadapt.search.budget import Resources
+    from netadapt.search.outcome import Outcome, State
+    from netadapt.search.proposals import Proposal
+
+#: Progress and remarks go to standard error, so that results can be piped.
+REMARKS = Console(stderr=True, highlight=False)
+RESULTS = Console(highlight=False)
+
+_SCALES = {"latency": (1e6, "ms"), "energy": (1e6, "uJ"), "macs": (1e6, "M"), "params": (1e3, "k")}
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def amount(metric: str, value: float) -> str:
+    """A cost in a unit that people read: `latency` in ms, `macs` in millions."""
+    scale, unit = _SCALES[metric]
+    return f"{value / scale:,.3f} {unit}"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to standard output; columns after the first are aligned right."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    RESULTS.print(table)
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Show what an adaptation came to."""
+    original, adapted = summary["original"], summary["adapted"]
+    speedup = summary["speedup"]
+    rows = [
+        [
+            label,
+            amount("latency", product["latency_ns"]),
+            amount("latency", product["predicted_latency_ns"]),
+            amount("macs", product["macs"]),
+            amount("params", product["params"]),
+            f"{product['holdout_accuracy']:.2%}",
+            f"{product['test_accuracy']:.2%}",
+        ]
+        for label, product in (("original", original), ("adapted", adapted))
+    ]
+    title = f"{summary['network']} on {summary['platform']} (tier: {summary['tier']}), data {summary['data']}"
+    columns = ["", "measured latency", "predicted", "MACs", "parameters", "hold-out accuracy", "test accuracy"]
+    print_table(title, columns, rows)
+    RESULTS.print(
+        f"measured speed-up {speedup['ratio']:.2f}x (95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, "
+        f"interleaved, tier: {summary['tier']}); prediction off by "
+        f"{adapted['predicted_latency_ns'] / adapted['latency_ns'] - 1:+.1%}; "
+        f"{summary['iterations']} iterations, {summary['cost']['measurements']} measurements"
+    )
+    if summary["stopped"]:
+        RESULTS.print(f"[yellow]stopped above the budget: {summary['stopped']}[/]")
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Write one fact a line, nested ones indented."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            RESULTS.print(f"[bold]{name}[/]")
+            for inner, entry in value.items():
+                RESULTS.print(f"  {inner}: {entry}", markup=False)
+        else:
+            RESULTS.print(f"[bold]{name}[/]:", str(value).strip(), markup=True)
+
+
+def print_measurements(model: str, costs: Mapping[str, Measurement], as_json: bool) -> None:
+    """Show each metric of a model with spread, status, tier and origin."""
+    if as_json:
+        print_json({"model": model, "metrics": {name: json.loads(cost.to_json()) for name, cost in costs.items()}})
+        return
+    for name, cost in costs.items():
+        source = cost.provenance
+        width = "unknown" if cost.relative_half_width is None else f"{cost.relative_half_width:.1%}"
+        RESULTS.print(
+            f"{model}: {name} {amount(name, cost.value)} +- {width} ({cost.status}, tier: {cost.tier}; {cost.samples} "
+            f"blocks, {cost.clean_fraction:.0%} clean)",
+            f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}",
+            sep="\n",
+        )
+
+
+def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: bool) -> None:
+    """Show which of two models is faster."""
+    ratio, low, high = comparison.speedup
+    if as_json:
+        speedup = {"ratio": ratio, "low": low, "high": high}
+        print_json({"a": models[0], "b": models[1], "speedup": speedup, **asdict(comparison)})
+        return
+    labels = zip("AB", models, (comparison.a_platform, comparison.b_platform), strict=True)
+    rows = [
+        [f"{letter}: {model}", platform, amount("latency", cost)]
+        for (letter, model, platform), cost in zip(labels, (comparison.a_ns, comparison.b_ns), strict=True)
+    ]
+    print_table(f"Interleaved comparison (tier: {comparison.tier})", ["model", "platform", "latency"], rows)
+    RESULTS.print(
+        f"{comparison.verdict}: B is {ratio:.3f} times as fast as A (95 % interval {low:.3f} to {high:.3f}, "
+        f"{comparison.pairs} clean pairs)"
+    )
+
+
+def print_entries(path: Path, entries: Iterable[Entry], as_json: bool) -> None:
+    """Show how many entries a table has, by platform, metric and status."""
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    for entry in entries:
+        cost = entry.measurement
+        counts[(cost.provenance.platform, cost.tier, cost.metric, cost.status)] += 1
+    names = ("platform", "tier", "metric", "status")
+    if as_json:
+        kinds = [{**dict(zip(names, kind, strict=True)), "entries": count} for kind, count in sorted(counts.items())]
+        print_json({"table": str(path), "kinds": kinds})
+    else:
+        print_table(str(path), [*names, "entries"], [[*kind, str(count)] for kind, count in sorted(counts.items())])
+
+
+def print_layers(
+    name: str,
+    device: Device,
+    layers: Sequence[tuple[Workload, float]],
+    total: float,
+    facts: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Show a prediction layer by layer, with the parts that no layer has."""
+    if as_json:
+        parts = [{"workload": json.loads(workload.to_json()), "latency_ns": cost} for workload, cost in layers]
+        origin = {"network": name, "platform": device.platform.name, "tier": device.platform.tier}
+        print_json({**origin, "layers": parts, "predicted_latency_ns": total, **facts})
+        return
+    rows = [[str(workload), amount("latency", cost), f"{cost / total:.1%}"] for workload, cost in layers]
+    fixed = total - sum(cost for _, cost in layers)
+    rows += [["fixed part and correction", amount("latency", fixed), f"{fixed / total:.1%}"]]
+    rows += [["all", amount("latency", total), "100.0%"]]
+    title = f"{name}: predicted latency on {device.platform.name} (tier: {device.platform.tier})"
+    print_table(title, ["layer", "latency", "share"], rows)
+    if facts["unknown_operations"]:
+        RESULTS.print(f"in the fixed part: {', '.join(facts['unknown_operations'])}")
+
+
+def print_accuracy(name: str, device: Device, correction: Correction, accuracy: Accuracy, as_json: bool) -> None:
+    """Show how well a table predicts, and whether the machine was quiet enough to say so."""
+    figures = {
+        "mape": accuracy.mape,
+        "bias": accuracy.bias,
+        "worst": accuracy.worst,
+        "within_5_percent": accuracy.share_within(0.05),
+        "within_10_percent": accuracy.share_within(0.10),
+        "spearman": accuracy.spearman,
+        "noise_floor": accuracy.noise_floor,
+    }
+    if as_json:
+        print_json(
+            {
+                "network": name,
+                "platform": device.platform.name,
+                "fingerprint": device.fingerprint,
+                "tier": device.platform.tier,
+                "conclusive": accuracy.conclusive,
+                "correction": asdict(correction),
+                **figures,
+                "samples": [asdict(sample) for sample in accuracy.samples],
+            }
+        )
+        return
+    rows = [[label, f"{value:+.2%}" if label == "bias" else f"{value:.2%}"] for label, value in figures.items()]
+    rows[5][1] = f"{accuracy.spearman:.4f}"
+    corrected = f"corrected by {correction.networks} other networks" if correction.networks else "uncorrected"
+    title = (
+        f"{name} on {device.platform.name} (tier: {device.platform.tier}): predicted against measured latency of "
+        f"{len(accuracy.samples)} random-width networks, {corrected}"
+    )
+    print_table(title, ["", "value"], rows)
+    if not accuracy.conclusive:
+        RESULTS.print(
+            f"[yellow]inconclusive: two measurements of one network differ by {accuracy.noise_floor:.1%} on this "
+            "machine, more than 5 %; try again when it is quiet[/]"
+        )
+
+
+def tell_fallback(asked: str, reason: str, used: str) -> None:
+    """Say loudly that another platform than the one asked for is used."""
+    REMARKS.print(f"[bold red]platform {asked} is not available ({reason}); everything below is from {used}[/]")
+
+
+class LiveProgress(Observer):
+    """Shows one bar for the work in hand, and a line for each iteration done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._done = 0
+        self._total = 0
+        self._label = ""
+        self._best = ""
+
+    def stage(self, text: str) -> None:
+        """Begin a bar for something new."""
+        self._begin(text, None)
+
+    def note(self, text: str) -> None:
+        """Say it above the bar."""
+        self._progress.console.print(f"[dim]note: {text}[/]")
+
+    def measured(self, done: int, total: int) -> None:
+        """Move on the bar of a measuring stage."""
+        self._update(self._label or "measuring", done, total)
+
+    def iteration(self, state: State, limits: Resources, proposals: Sequence[Proposal], iterations: int) -> None:
+        """Begin the bar of all iterations, in proposals."""
+        self._done = state.iteration * len(proposals)
+        self._total = max(iterations, state.iteration + 1) * len(proposals)
+        self._label = f"iteration {state.iteration + 1} of {iterations}"
+        self._best = ""
+        self._update(self._label, self._done, self._total)
+
+    def proposal(self, outcome: Outcome, done: int, total: int) -> None:
+        """Count a proposal and remember the best one."""
+        if outcome.dropped:
+            self.note(f"proposal {outcome.proposal.group} dropped: {outcome.dropped}")
+        else:
+            self._best = max(self._best, f"{outcome.score:.2%} with {outcome.proposal.group}")
+        text = f"{self._label}, proposal {done} of {total}, best {self._best or 'none yet'}"
+        self._update(text, self._done + done, self._total)
+
+    def accepted(self, state: State, group: str) -> None:
+        """Leave a line for the iteration."""
+        costs = ", ".join(f"{metric} {amount(metric, value)}" for metric, value in state.resources.items())
+        self._progress.console.print(
+            f"iteration {state.iteration}: {group} to {state.widths[group]}, hold-out {state.score:.2%}, "
+            f"predicted {costs}"
+        )
+
+    def trained(self, step: int, steps: int, loss: float) -> None:
+        """Move on the bar of the long-term fine-tune."""
+        self._update(f"{self._label}, loss {loss:.3f}", step, steps)
+
+    def finished(self, summary: Mapping[str, object]) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+            self._bar = None
+
+    def _begin(self, text: str, total: int | None) -> TaskID:
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+        self._label = text
+        self._bar = self._progress.add_task(text, total=total)
+        return self._bar
+
+    def _update(self, text: str, done: int, total: int) -> None:
+        bar = self._bar if self._bar is not None else self._begin(text, total)
+        self._progress.update(bar, description=text, completed=done, total=total)
+
+
+@contextmanager
+def live_progress() -> Iterator[LiveProgress]:
+    """A progress display on standard error while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=REMARKS, transient=True) as progress:
+        yield LiveProgress(progress)
