@@ -52,9 +52,9 @@ def steady(cost):
     return lambda block: cost
 
 
-def noisy(cost, seed):
+def noisy(cost, seed, scale=0.02):
     generator = np.random.default_rng(seed)
-    return lambda block: cost * (1 + generator.exponential(0.02))
+    return lambda block: cost * (1 + generator.exponential(scale))
 
 
 def test_twice_as_fast():
@@ -98,8 +98,7 @@ def test_a_disturbance_of_both_does_not_matter():
 def test_rounds_are_added_until_the_ratio_is_known():
     quiet, loud = FakeDevice(), FakeDevice()
     assert compare(quiet, steady(100.0), steady(120.0), Pairing(rounds=2)).pairs == 30
-    spread = lambda seed: lambda block: 100 * (1 + (block * 617 + seed) % 1000 / 2000)  # noqa: E731
-    assert compare(loud, spread(0), spread(7), Pairing(rounds=2, most_rounds=5)).pairs == 75
+    assert compare(loud, noisy(100, 1, 0.5), noisy(100, 2, 0.5), Pairing(rounds=2, most_rounds=5)).pairs == 75
 
 
 def test_disturbed_pairs_are_left_out():
