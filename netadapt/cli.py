@@ -109,7 +109,7 @@ def adapt(
     seed: Seed = 0,
     no_correction: NoCorrection = False,
     table: TableFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a pre-trained network to a budget, and measure what that gained."""

@@ -49,7 +49,8 @@ def amount(metric: str, value: float) -> str:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table to standard output; columns after the first are aligned right."""
-    table = Table(title=title, title_justify="left")
+    RESULTS.print(f"[bold]{title}[/]", soft_wrap=True)
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:

@@ -81,8 +81,7 @@ class Adaptation:
         """
         self._check_metrics()
         started = time.perf_counter()
-        begin = RunFolder.resume if resume else RunFolder.create
-        with begin(self.out, self._config()) as folder, _one_thread():
+        with RunFolder.open(self.out, self._config(), resume) as folder, _one_thread():
             finished = folder.last("finished")
             if finished is None:
                 finished = self._search_and_finish(folder, started)

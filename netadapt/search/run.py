@@ -43,32 +43,27 @@ class RunFolder:
         self.events = _read_journal(path / "journal.jsonl")
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any]) -> Self:
-        """Begin a run in a folder that has none yet.
+    def open(cls, path: Path, config: Mapping[str, Any], resume: bool) -> Self:
+        """Begin a run, or go on with the one in the folder; one that was killed before it began is begun.
 
         Raises:
-            RunError: there is a run already, or the folder cannot be made.
+            RunError: there is a run already but `resume` is not asked for, somebody else is at it, it was asked for
+                something else, or the folder cannot be written.
 
         """
-        if (path / "config.json").exists():
-            raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
         lock = _lock(path)
-        write_atomically(path / "config.json", _document({"schema_version": SCHEMA_VERSION, **config}))
-        return cls(path, lock)
-
-    @classmethod
-    def resume(cls, path: Path, config: Mapping[str, Any]) -> Self:
-        """Continue the run of a folder.
-
-        Raises:
-            RunError: there is no run, somebody else is at it, or it was asked for something else.
-
-        """
-        if not (path / "config.json").exists():
-            raise RunError(f"{path} holds no run to resume; leave out --resume to begin one")
-        lock = _lock(path)
-        _check_config(path / "config.json", {"schema_version": SCHEMA_VERSION, **config})
-        return cls(path, lock)
+        try:
+            asked = {"schema_version": SCHEMA_VERSION, **config}
+            if not (path / "config.json").exists():
+                write_atomically(path / "config.json", _document(asked))
+            elif resume:
+                _check_config(path / "config.json", asked)
+            else:
+                raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
+            return cls(path, lock)
+        except BaseException:
+            lock.close()
+            raise
 
     def record(self, event: str, **fields: Any) -> None:
         """Append an event to the journal; when this returns, it survives a kill."""
