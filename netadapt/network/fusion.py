@@ -7,6 +7,7 @@ exported network (ONNX Runtime: docs/performance/model-optimizations/graph-optim
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ class _Fusion:
 
     def _fold_batch_norm(self, op: TracedOp) -> bool:
         index = self._sole_reader_of(op)
-        if op.name not in _BATCH_NORMS or index is None:
+        if op.name not in _BATCH_NORMS or index is None or not _has_fixed_statistics(op):
             return False
         workload = self._workloads[index]
         if workload.op not in ("conv", "linear") or workload.activation != "none":
@@ -240,7 +241,7 @@ def _multiply(op: TracedOp) -> Workload | None:
         return None
     if op.in_shapes[0] == op.in_shapes[1]:
         return _elementwise("mul", op)
-    feature_map, gate = sorted(op.in_shapes, key=lambda shape: -shape[-1])
+    gate, feature_map = sorted(op.in_shapes, key=math.prod)
     if len(feature_map) != 4 or gate != (*feature_map[:2], 1, 1):
         return None
     channels = feature_map[1]
@@ -255,7 +256,12 @@ def _concat(op: TracedOp) -> Workload | None:
 
 
 def _batch_norm(op: TracedOp) -> Workload | None:
-    return _elementwise("batch_norm", op)
+    return _elementwise("batch_norm", op) if _has_fixed_statistics(op) else None
+
+
+def _has_fixed_statistics(op: TracedOp) -> bool:
+    """False for an instance norm and a batch-norm without running statistics, which a runtime cannot fold."""
+    return not op.arguments.get("training", False)
 
 
 def _elementwise(kind: Op, op: TracedOp, activation: Activation = "none") -> Workload | None:
