@@ -114,7 +114,7 @@ class Observation:
 def fit_plan(base: Observation, narrowed: Mapping[str, Observation]) -> Plan:
     """The plan that explains `base` and, for each group, the network narrowed in that group alone.
 
-    Raises `NotLinearError` if a field other than a channel count changed.
+    Raises `NotLinearError` if a field other than a channel count changed, or the number of parameters.
     """
     for observation in narrowed.values():
         check_same_structure(base, observation)
@@ -136,13 +136,15 @@ def fit_plan(base: Observation, narrowed: Mapping[str, Observation]) -> Plan:
 
 
 def check_same_structure(base: Observation, narrowed: Observation) -> None:
-    """Raise `NotLinearError` unless both run the same operations and differ in channel counts only."""
+    """Raise `NotLinearError` unless both have the same operations and parameters and differ in channel counts only."""
     if base.unknown != narrowed.unknown or len(base.workloads) != len(narrowed.workloads):
         raise NotLinearError("narrowing it changes which operations the network executes")
     for before, after in zip(base.workloads, narrowed.workloads, strict=True):
         same = replace(after, in_channels=before.in_channels, out_channels=before.out_channels, groups=before.groups)
         if same != before or len(before.in_channels) != len(after.in_channels):
             raise NotLinearError(f"narrowing it changes more than channel counts: {before} becomes {after}")
+    if [len(shape) for shape in base.parameters] != [len(shape) for shape in narrowed.parameters]:
+        raise NotLinearError("narrowing it changes which parameters there are (do layers share a weight?)")
 
 
 class _Fit:
