@@ -17,6 +17,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from netadapt.network.trace import evaluating
+
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -49,9 +51,9 @@ class ChannelSurgeon:
         self.module = module
         self._layers = dict(module.named_modules())
         self._names = {id(layer): name for name, layer in self._layers.items()}
-        with _gradients_enabled(module), warnings.catch_warnings():
+        with evaluating(module), _gradients_enabled(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._graph = tp.DependencyGraph().build_dependency(module, example_inputs=example_input)
+            self._graph = tp.DependencyGraph().build_dependency(module, example_inputs=example_input.clone())
         _take_fixed_reshapes_as_elementwise(self._graph)
 
     def groups(self) -> list[ChannelGroup]:

@@ -6,7 +6,8 @@ module that can run. It sees what really runs, not what a graph compiler underst
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,17 +90,25 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def trace(module: nn.Module, example_input: Tensor) -> Trace:
     """Run `module` once on `example_input` `[N, C, H, W]` in evaluation mode and record what it executes."""
-    was_training = module.training
-    module.eval()
-    recorder = _Recorder(example_input)
-    try:
-        with torch.no_grad(), recorder:
-            result = module(example_input)
-    finally:
-        module.train(was_training)
+    image = example_input.clone()  # a network may normalise its input in place
+    recorder = _Recorder(image)
+    with evaluating(module), torch.no_grad(), recorder:
+        result = module(image)
     outputs = tuple(_tensors((result,)))
     numbers = tuple(recorder.numbers.get(id(output), -1) for output in outputs)
     return Trace(tuple(recorder.ops), numbers, outputs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` into evaluation mode, and each of its layers back into its own mode afterwards."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
