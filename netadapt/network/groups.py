@@ -116,6 +116,8 @@ class ChannelSurgeon:
                 continue
             if isinstance(layer, nn.Linear):
                 layer.weight.data[:, item.idxs] = 0
+            elif isinstance(layer, nn.ConvTranspose2d):
+                layer.weight.data[item.idxs] = 0
             elif isinstance(layer, nn.Conv2d):
                 _silence_inputs(layer, item.idxs)
 
