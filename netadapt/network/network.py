@@ -150,7 +150,7 @@ class _Analysis:
         length = group.width // group.granularity
         if length < 2:
             raise _TrialError(f"it has {group.width} channel(s), which leaves none to remove")
-        positions = self._random.sample(range(length), length // 2)
+        positions = self._uneven_sample(length)
         removed = [segment * length + position for segment in range(group.granularity) for position in positions]
         try:
             narrowed, traced = self._narrowed_trial(group, removed)
@@ -161,6 +161,16 @@ class _Analysis:
             raise _TrialError(f"the narrowed network fails: {_first_line(error)}") from error
         _check_outputs(traced.result, expected)
         return _observation(traced, narrowed, {group.name: group.width - len(removed)})
+
+    def _uneven_sample(self, length: int) -> list[int]:
+        """Positions to remove: three quarters of the upper half, one of the lower.
+
+        So the halves that a split or chunk makes of what is left are never those that it made before.
+        """
+        half = length // 2
+        lower = self._random.sample(range(half), half // 4)
+        upper = self._random.sample(range(half, length), length - half - (length - half) // 4)
+        return lower + upper
 
     def _narrowed_trial(self, group: ChannelGroup, removed: list[int]) -> tuple[nn.Module, Trace]:
         module = copy.deepcopy(self._module)
