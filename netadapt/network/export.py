@@ -30,14 +30,14 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
 
     """
     buffer: Any = io.BytesIO()
-    exported = copy.deepcopy(module).eval()  # exporting leaves marks on a module
     try:
+        exported = copy.deepcopy(module).eval()  # exporting leaves marks on a module
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # The TorchScript exporter takes 0.1 s where torch.export takes 2 s, and folds batch-norms by itself.
             torch.onnx.export(
                 exported,
-                (example_input,),
+                (example_input.clone(),),
                 buffer,
                 input_names=["input"],
                 output_names=["output"],

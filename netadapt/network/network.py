@@ -76,10 +76,14 @@ def analyse(
     """Find the channel groups of `module`, prove each by a trial narrowing, and fit the plan.
 
     A group whose trial fails, or whose narrowed network does not compute what the original computes without those
-    channels, is left out with the reason. Raises `ModelError` when the module cannot be run on `example_input`.
+    channels, is left out with the reason. Raises `ModelError` when the module cannot be copied, or not be run on
+    `example_input`.
     """
-    module = copy.deepcopy(module).eval()
-    return _Analysis(name, module, example_input, on_group or (lambda group: None)).run()
+    try:
+        copied = copy.deepcopy(module).eval()
+    except Exception as error:
+        raise ModelError(f"{name} cannot be copied: {_first_line(error)}") from error
+    return _Analysis(name, copied, example_input, on_group or (lambda group: None)).run()
 
 
 def observe(module: nn.Module, example_input: Tensor, widths: Mapping[str, int]) -> Observation:
