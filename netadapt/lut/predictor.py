@@ -57,6 +57,7 @@ class Predictor:
             ModelError, MeasurementError, TableError: something could not be exported, measured or stored.
 
         """
+        self.estimator.correction = Correction()  # an older one must not be what the new one is fitted on
         calibrator = Calibrator(self.table, self.device, self.metric, self.export, self.allowed, self.on_progress)
         if corrected:
             self.estimator.correction = calibrator.correction(self.estimator)
