@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that the costs follow from, 16 hexadecimal digits; weights and names do not count."""
+        """Hash of everything that the costs follow from, 16 hexadecimal digits; weights do not count."""
         text = repr((sorted(self.original.items()), self.steps, self.unknown))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
