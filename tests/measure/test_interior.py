@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from small_models import matmul
 
-from netadapt.measure.interior import block_channels, interior, with_follower
+from netadapt.measure.interior import block_channels, interior, with_neighbours
 from netadapt.measure.ort import optimised
 from netadapt.network.workload import EMPTY_RUN, Workload
 from netadapt.network.workload_onnx import workload_to_onnx
@@ -16,9 +16,12 @@ from netadapt.network.workload_onnx import workload_to_onnx
 CONV = Workload("conv", (32,), 48, (6, 6), (3, 3), (1, 1), (1, 1), bias=True, activation="relu")
 
 
+def cut(workload, block):
+    return interior(optimised(with_neighbours(workload_to_onnx(workload), workload)), workload, block)
+
+
 def interior_of(workload, block):
-    model = interior(optimised(with_follower(workload_to_onnx(workload))), block)
-    return None if model is None else onnx.load_model_from_string(model)
+    return onnx.load_model_from_string(cut(workload, block))
 
 
 def operations(model):
@@ -48,7 +51,7 @@ def to_blocks(image, block):
 @pytest.fixture(scope="module")
 def block():
     block = block_channels(optimised(workload_to_onnx(Workload("conv", (1,), 1))))
-    if block is None:
+    if block == 1:
         pytest.skip("onnxruntime does not use a blocked layout on this CPU")
     return block
 
@@ -56,8 +59,7 @@ def block():
 def test_conversions_go_and_shapes_are_whole_blocks(block):
     model = interior_of(Workload("conv", (40,), 72, (5, 5), bias=True), block)
     assert operations(model) == ["Conv"]
-    for value, channels in ((model.graph.input[0], 40), (model.graph.output[0], 72)):
-        assert shape(value) == [1, -(-channels // block) * block, 5, 5]
+    assert shape(model.graph.input[0]) == [1, -(-40 // block) * block, 5, 5]
 
 
 def test_the_first_convolution_of_a_network_reads_plain_images(block):
@@ -67,31 +69,54 @@ def test_the_first_convolution_of_a_network_reads_plain_images(block):
 
 
 def test_it_still_computes_the_same_in_blocks(block):
-    plain = workload_to_onnx(CONV)
-    model = interior(optimised(with_follower(plain)), block)
     image = np.random.default_rng(0).standard_normal((1, 32, 6, 6)).astype(np.float32)
-    result = run(model, [to_blocks(image, block)], optimise=False)
-    np.testing.assert_allclose(result, to_blocks(run(plain, [image], True), block), rtol=1e-4, atol=1e-5)
+    result = run(cut(CONV, block), [to_blocks(image, block)], optimise=False)
+    expected = run(workload_to_onnx(CONV), [image], optimise=True)
+    np.testing.assert_allclose(result, to_blocks(expected, block), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["relu", "relu6", "hardswish", "hardsigmoid", "sigmoid"])
 def test_activations_are_fused_into_convolutions_as_in_a_network(block, kind):
     version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
     if kind == "hardswish" and version < (1, 32):
-        pytest.skip("older versions do not fuse it, in a network either")
+        pytest.skip("known of 1.32 and later only")
     workload = Workload("conv", (32,), 32, (6, 6), bias=True, activation=kind)
     assert operations(interior_of(workload, block)) == ["Conv"]
 
 
-def test_a_linear_layer_computes_the_same():
-    plain = workload_to_onnx(Workload("linear", (12,), 5, bias=True, activation="relu"))
-    model = interior(optimised(with_follower(plain)), None)
+@pytest.mark.parametrize(
+    ("workload", "expected"),
+    [
+        (Workload("max_pool", (64,), 64, (8, 8), (3, 3), (2, 2)), ["MaxPool"]),
+        (Workload("global_avg_pool", (64,), 64, (8, 8)), ["GlobalAveragePool"]),
+        (Workload("concat", (32, 64), 96, (8, 8)), ["Concat"]),
+        (Workload("add", (32, 32), 32, (8, 8)), ["Add"]),
+        # What cannot work on blocks costs a network the conversions around it.
+        (Workload("scale", (64, 64), 64, (8, 8)), ["ReorderOutput", "ReorderOutput", "Mul", "ReorderInput"]),
+        (Workload("conv", (40,), 40, (8, 8), groups=4), ["ReorderOutput", "Conv", "ReorderInput"]),
+    ],
+    ids=str,
+)
+def test_conversions_stay_where_the_operation_needs_them(block, workload, expected):
+    assert operations(interior_of(workload, block)) == expected
+
+
+@pytest.mark.parametrize("optimiser_uses_blocks", [True, False])
+def test_every_neighbour_is_cut_off(block, optimiser_uses_blocks):
+    """Where convolutions are not in blocks, as on some CPUs, nothing but the neighbours goes."""
+    workload = Workload("concat", (32, 32), 64, (4, 4))
+    model = with_neighbours(workload_to_onnx(workload), workload)
+    assert operations(onnx.load_model_from_string(model)) == ["Conv", "Conv", "Concat", "Conv"]
+    inner = onnx.load_model_from_string(interior(optimised(model) if optimiser_uses_blocks else model, workload, block))
+    assert operations(inner) == ["Concat"]
+    assert [shape(value) for value in inner.graph.input] == [[1, 32, 4, 4]] * 2
+
+
+def test_a_linear_layer_computes_the_same(block):
+    workload = Workload("linear", (12,), 5, bias=True, activation="relu")
     values = np.random.default_rng(0).standard_normal((1, 12)).astype(np.float32)
-    np.testing.assert_allclose(run(model, [values], False), run(plain, [values], True), rtol=1e-5, atol=1e-6)
-
-
-def test_without_blocks_conversions_stay(block):
-    assert operations(interior_of(CONV, None)) == ["ReorderInput", "Conv", "ReorderOutput"]
+    expected = run(workload_to_onnx(workload), [values], optimise=True)
+    np.testing.assert_allclose(run(cut(workload, block), [values], optimise=False), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_empty_run_keeps_its_one_node(block):
@@ -99,8 +124,9 @@ def test_the_empty_run_keeps_its_one_node(block):
 
 
 def test_nothing_is_left_of_nothing(block):
-    assert interior_of(Workload("activation", (4,), 4), block) is None
+    assert cut(Workload("activation", (4,), 4), block) is None
 
 
-def test_a_model_without_follower_is_refused(block):
-    assert interior(optimised(matmul(8)), block) is None
+def test_a_model_without_neighbours_is_refused(block):
+    assert interior(optimised(workload_to_onnx(CONV)), CONV, block) is None
+    assert interior(matmul(8), Workload("linear", (8,), 8), block) is None
