@@ -62,21 +62,17 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Show what an adaptation came to."""
     original, adapted = summary["original"], summary["adapted"]
     speedup = summary["speedup"]
+    products = (original, adapted)
     rows = [
-        [
-            label,
-            amount("latency", product["latency_ns"]),
-            amount("latency", product["predicted_latency_ns"]),
-            amount("macs", product["macs"]),
-            amount("params", product["params"]),
-            f"{product['holdout_accuracy']:.2%}",
-            f"{product['test_accuracy']:.2%}",
-        ]
-        for label, product in (("original", original), ("adapted", adapted))
+        ["measured latency", *(amount("latency", product["latency_ns"]) for product in products)],
+        ["predicted latency", *(amount("latency", product["predicted_latency_ns"]) for product in products)],
+        ["MACs", *(amount("macs", product["macs"]) for product in products)],
+        ["parameters", *(amount("params", product["params"]) for product in products)],
+        ["hold-out accuracy", *(f"{product['holdout_accuracy']:.2%}" for product in products)],
+        ["test accuracy", *(f"{product['test_accuracy']:.2%}" for product in products)],
     ]
     title = f"{summary['network']} on {summary['platform']} (tier: {summary['tier']}), data {summary['data']}"
-    columns = ["", "measured latency", "predicted", "MACs", "parameters", "hold-out accuracy", "test accuracy"]
-    print_table(title, columns, rows)
+    print_table(title, ["", "original", "adapted"], rows)
     RESULTS.print(
         f"measured speed-up {speedup['ratio']:.2f}x (95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, "
         f"interleaved, tier: {summary['tier']}); prediction off by "

@@ -11,7 +11,7 @@ from netadapt.search.executors import Executor
 from netadapt.search.metrics import Metric
 from netadapt.search.observer import Observer
 from netadapt.search.outcome import Order, Outcome, State
-from netadapt.search.proposals import Proposal, propose
+from netadapt.search.proposals import Proposal, predict, propose
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import Rule
 
@@ -80,18 +80,19 @@ class Search:
 
     def _accept(self, best: Outcome, state: State) -> State:
         iteration = state.iteration + 1
+        proposal = best.proposal
         weights = self.folder.weights(iteration)
         weights.parent.mkdir(exist_ok=True)
         best.weights.replace(weights)
-        proposal = best.proposal
-        accepted = State(iteration, proposal.widths, proposal.resources, best.score, best.loss, weights)
+        resources = predict(self.metrics, proposal.widths)
+        accepted = State(iteration, proposal.widths, resources, best.score, best.loss, weights)
         self.keep(accepted)
         self.folder.record(
             "accepted",
             iteration=iteration,
             group=proposal.group,
             widths=proposal.widths,
-            resources=proposal.resources,
+            resources=resources,
             score=best.score,
             loss=best.loss,
         )

@@ -12,7 +12,7 @@ from netadapt.search.metrics import Metric
 
 @dataclass(frozen=True)
 class Proposal:
-    """A network narrowed in one group, before its short-term fine-tune."""
+    """A network narrowed in one group, before its short-term fine-tune; `resources` are those that are limited."""
 
     iteration: int
     group: str
@@ -34,16 +34,18 @@ def propose(
 ) -> list[Proposal]:
     """A proposal for every group of which some width meets all `limits`, in the order of `widths`.
 
+    Only `metrics` that are limited are asked, so that nothing is measured that decides nothing.
     All groups look for their width side by side, so that what they ask the table for is measured in few batches.
     """
+    limited = [metric for metric in metrics if metric.name in limits]
     searches = {group: largest_meeting(_narrower(allowed[group], width)) for group, width in widths.items()}
     chosen: dict[str, int] = {}
     pending = {group: next(search, None) for group, search in searches.items()}
     while trials := {group: {**widths, group: width} for group, width in pending.items() if width is not None}:
-        for metric in metrics:
+        for metric in limited:
             metric.prepare(list(trials.values()))
         for group, trial in trials.items():
-            resources = predict(metrics, trial)
+            resources = predict(limited, trial)
             meets = all(resources[metric] <= limit for metric, limit in limits.items())
             try:
                 pending[group] = searches[group].send(meets)
@@ -52,7 +54,7 @@ def propose(
                 if result.value is not None:
                     chosen[group] = result.value
     proposed = {group: {**widths, group: chosen[group]} for group in widths if group in chosen}
-    return [Proposal(iteration, group, trial, predict(metrics, trial)) for group, trial in proposed.items()]
+    return [Proposal(iteration, group, trial, predict(limited, trial)) for group, trial in proposed.items()]
 
 
 def largest_meeting(widths: Sequence[int]) -> Generator[int, bool, int | None]:
