@@ -36,9 +36,14 @@ class ChannelGroup:
     members: tuple[str, ...]
 
     def allowed_widths(self, multiple: int) -> tuple[int, ...]:
-        """Widths in ascending order: multiples of `multiple` and of the granularity, and the original width."""
+        """Widths in ascending order: multiples of `multiple` and of the granularity, and the original width.
+
+        More than one channel is left to each group of a grouped convolution: with one, DependencyGraph would take it
+        for a depthwise one in the next iteration, and remove its inputs with its outputs.
+        """
         step = math.lcm(multiple, self.granularity)
-        return (*range(step, self.width, step), self.width)
+        least = 2 * step if 1 < step == self.granularity else step
+        return (*range(least, self.width, step), self.width)
 
 
 class ChannelSurgeon:

@@ -152,7 +152,7 @@ class _Analysis:
     def _try(self, group: ChannelGroup) -> Observation:
         """Narrow the group to about half of its random channels and compare with the network blind to the others."""
         length = group.width // group.granularity
-        if length < 2:
+        if len(group.allowed_widths(1)) < 2:
             raise _TrialError(f"it has {group.width} channel(s), which leaves none to remove")
         positions = self._uneven_sample(length)
         removed = [segment * length + position for segment in range(group.granularity) for position in positions]
