@@ -26,7 +26,8 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 class ChannelGroup:
     """Channels that are removed together.
 
-    `name` is that of the first layer which produces them, `members` are all layers whose weights have them.
+    `name` is that of the first layer which produces them, `members` are all layers whose weights have them, in the
+    order in which they were defined.
     `granularity` is what a width must be a multiple of for the grouped convolutions among the members.
     """
 
@@ -56,6 +57,7 @@ class ChannelSurgeon:
         self.module = module
         self._layers = dict(module.named_modules())
         self._names = {id(layer): name for name, layer in self._layers.items()}
+        self._order = {name: position for position, name in enumerate(self._layers)}
         with evaluating(module), _gradients_enabled(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._graph = tp.DependencyGraph().build_dependency(module, example_inputs=example_input.clone())
@@ -63,22 +65,15 @@ class ChannelSurgeon:
 
     def groups(self) -> list[ChannelGroup]:
         """All channel groups, in the order in which the layers were defined."""
-        order = {name: position for position, name in enumerate(self._layers)}
         found = [
-            ChannelGroup(
-                self._names[id(items[0].dep.target.module)],
-                len(items[0].idxs),
-                _granularity(items),
-                self._members(items),
-            )
+            ChannelGroup(self._name(items), len(items[0].idxs), _granularity(items), self._members(items))
             for items in self._graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear])
         ]
-        return sorted(found, key=lambda group: order[group.name])
+        return sorted(found, key=lambda group: self._order[group.name])
 
     def width(self, name: str) -> int:
         """The current number of channels of group `name`."""
-        layer = self._layers[name]
-        return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+        return _outputs(self._layers[name])
 
     def norms(self, name: str) -> Tensor:
         """L2 norm of the filters that produce each channel of the group, `[width]` (paper, section 3.3)."""
@@ -136,9 +131,19 @@ class ChannelSurgeon:
         is_filter_bank = isinstance(layer, (*_CONVOLUTIONS, nn.Linear)) and not _is_depthwise(layer)
         return is_filter_bank and self._graph.is_out_channel_pruning_fn(item.dep.handler)
 
+    def _name(self, items: Any) -> str:
+        """The first layer of which every channel is one of the group's, so that the group can be found from it."""
+        producers: set[str] = {
+            self._names[id(item.dep.target.module)]
+            for item in items
+            if self._produces(item) and len(item.idxs) == len(items[0].idxs) == _outputs(item.dep.target.module)
+        }
+        root: str = self._names[id(items[0].dep.target.module)]
+        return min(producers or {root}, key=self._order.__getitem__)
+
     def _members(self, items: Any) -> tuple[str, ...]:
-        names = (self._names.get(id(item.dep.target.module)) for item in items)
-        return tuple(dict.fromkeys(name for name in names if name))
+        names = {self._names.get(id(item.dep.target.module)) for item in items}
+        return tuple(sorted((name for name in names if name), key=self._order.__getitem__))
 
 
 def narrow_to_shape(
@@ -178,6 +183,10 @@ def _in_every_segment(positions: list[int], length: int, segments: int) -> list[
 
 def _is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, _CONVOLUTIONS) and layer.groups == layer.out_channels == layer.in_channels > 1
+
+
+def _outputs(layer: Any) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
 
 def _is_transposed(layer: nn.Module) -> bool:
