@@ -75,6 +75,15 @@ class ChannelSurgeon:
         """The current number of channels of group `name`."""
         return _outputs(self._layers[name])
 
+    def part_member(self, name: str) -> str | None:
+        """A layer that has only some of the group's channels, so that its width depends on which ones are removed."""
+        width = self.width(name)
+        for item in self._items(name, list(range(width))):
+            layer: str | None = self._names.get(id(item.dep.target.module))
+            if layer is not None and len(set(item.root_idxs)) < width:
+                return layer
+        return None
+
     def norms(self, name: str) -> Tensor:
         """L2 norm of the filters that produce each channel of the group, `[width]` (paper, section 3.3)."""
         width = self.width(name)
@@ -105,8 +114,12 @@ class ChannelSurgeon:
 
     def remove(self, name: str, channels: list[int]) -> None:
         """Remove `channels` of group `name` from every member, in place."""
-        if channels:
-            self._items(name, channels).prune()
+        if not channels:
+            return
+        trainable = {path: parameter.requires_grad for path, parameter in self.module.named_parameters()}
+        self._items(name, channels).prune()
+        for path, parameter in self.module.named_parameters():
+            parameter.requires_grad_(trainable.get(path, True))  # pruning makes new parameters
 
     def silence(self, name: str, channels: list[int]) -> None:
         """Make the layers that read the group blind to `channels`: what removing them must be equal to."""

@@ -60,6 +60,8 @@ class AdaptableNetwork:
     def narrowed(self, module: nn.Module, widths: Mapping[str, int]) -> nn.Module:
         """A copy of `module` in which each group keeps its `widths[group]` channels of largest L2 norm."""
         narrowed = copy.deepcopy(module)
+        if not widths:
+            return narrowed
         surgeon = ChannelSurgeon(narrowed, self.example_input)
         for name, width in widths.items():
             if width != surgeon.width(name):
@@ -179,6 +181,9 @@ class _Analysis:
     def _narrowed_trial(self, group: ChannelGroup, removed: list[int]) -> tuple[nn.Module, Trace]:
         module = copy.deepcopy(self._module)
         surgeon = self._surgeon(module)
+        part = surgeon.part_member(group.name)
+        if part is not None:
+            raise _TrialError(f"{part} has only some of its channels")
         surgeon.remove(group.name, sorted(removed))
         if surgeon.width(group.name) != group.width - len(removed):
             raise _TrialError("removing some of its channels removes others too")
