@@ -319,3 +319,16 @@ def test_layers_that_share_a_weight_are_left_out() -> None:
     network = analyse("tied", net, image())
     assert set(network.groups) == {"head.0"}
     assert {left.group for left in network.left_out} == {"stem", "a", "b", "head.1.2"}
+
+
+def test_a_group_of_which_a_layer_has_only_a_part_is_left_out() -> None:
+    # How many of 3 removed channels are `a`'s and how many `b`'s is not known from their number.
+    net = Net(
+        lambda net, x: net.rest(torch.cat([net.a(x), net.b(x)], 1) + net.first(x)),
+        first=Conv(3, 8, 1),
+        a=Conv(3, 4, 1),
+        b=Conv(3, 4, 1),
+        rest=rest(8),
+    )
+    check_first_is_left_out(net)
+    assert analysed(net).left_out[0].reason == "a has only some of its channels"
