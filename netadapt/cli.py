@@ -116,12 +116,15 @@ def adapt(
     from netadapt import terminal
     from netadapt.api import adapt as adapt_network
     from netadapt.by_name import load_network_and_data
-    from netadapt.search.budget import Pace, parse_budgets
+    from netadapt.measure.platform import load_platform
+    from netadapt.search.budget import Pace, parse_budgets, require_metrics
     from netadapt.search.selection import selection_rule
     from netadapt.search.trainer import Training
     from netadapt.train import TrainingOptions
 
-    parse_budgets(budget)  # what can be wrong without loading anything comes first
+    # What can be wrong without loading anything comes first.
+    limited = [parsed.metric for parsed in parse_budgets(budget)]
+    require_metrics(load_platform(platform), limited)
     selection_rule(selection)
     pace = Pace(iterations, decay, initial_reduction)
     resolved, dataset = load_network_and_data(network, data, weights)
@@ -151,7 +154,7 @@ def adapt(
         terminal.print_json(adapted.summary)
     else:
         terminal.print_summary(adapted.summary)
-        terminal.RESULTS.print(f"adapted network: {adapted.onnx}")
+        terminal.say(f"adapted network: {adapted.onnx}")
     if not adapted.summary["budget_met"]:
         raise typer.Exit(EXIT_ABOVE_BUDGET)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -41,6 +42,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def say(text: str) -> None:
+    """Write one line to standard output, however long it is."""
+    RESULTS.print(text, soft_wrap=True)
+
+
 def amount(metric: str, value: float) -> str:
     """A cost in a unit that people read: `latency` in ms, `macs` in millions."""
     scale, unit = _SCALES[metric]
@@ -49,7 +55,7 @@ def amount(metric: str, value: float) -> str:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table to standard output; columns after the first are aligned right."""
-    RESULTS.print(f"[bold]{title}[/]", soft_wrap=True)
+    say(f"[bold]{title}[/]")
     table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
@@ -73,25 +79,25 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     ]
     title = f"{summary['network']} on {summary['platform']} (tier: {summary['tier']}), data {summary['data']}"
     print_table(title, ["", "original", "adapted"], rows)
-    RESULTS.print(
+    say(
         f"measured speed-up {speedup['ratio']:.2f}x (95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, "
         f"interleaved, tier: {summary['tier']}); prediction off by "
         f"{adapted['predicted_latency_ns'] / adapted['latency_ns'] - 1:+.1%}; "
         f"{summary['iterations']} iterations, {summary['cost']['measurements']} measurements"
     )
     if summary["stopped"]:
-        RESULTS.print(f"[yellow]stopped above the budget: {summary['stopped']}[/]")
+        say(f"[yellow]stopped above the budget: {summary['stopped']}[/]")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Write one fact a line, nested ones indented."""
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            RESULTS.print(f"[bold]{name}[/]")
+            say(f"[bold]{name}[/]")
             for inner, entry in value.items():
-                RESULTS.print(f"  {inner}: {entry}", markup=False)
+                say(f"  {inner}: {escape(str(entry))}")
         else:
-            RESULTS.print(f"[bold]{name}[/]:", str(value).strip(), markup=True)
+            say(f"[bold]{name}[/]: {escape(str(value).strip())}")
 
 
 def print_measurements(model: str, costs: Mapping[str, Measurement], as_json: bool) -> None:
@@ -102,12 +108,11 @@ def print_measurements(model: str, costs: Mapping[str, Measurement], as_json: bo
     for name, cost in costs.items():
         source = cost.provenance
         width = "unknown" if cost.relative_half_width is None else f"{cost.relative_half_width:.1%}"
-        RESULTS.print(
+        say(
             f"{model}: {name} {amount(name, cost.value)} +- {width} ({cost.status}, tier: {cost.tier}; {cost.samples} "
-            f"blocks, {cost.clean_fraction:.0%} clean)",
-            f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}",
-            sep="\n",
+            f"blocks, {cost.clean_fraction:.0%} clean)"
         )
+        say(f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}")
 
 
 def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: bool) -> None:
@@ -123,7 +128,7 @@ def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: b
         for (letter, model, platform), cost in zip(labels, (comparison.a_ns, comparison.b_ns), strict=True)
     ]
     print_table(f"Interleaved comparison (tier: {comparison.tier})", ["model", "platform", "latency"], rows)
-    RESULTS.print(
+    say(
         f"{comparison.verdict}: B is {ratio:.3f} times as fast as A (95 % interval {low:.3f} to {high:.3f}, "
         f"{comparison.pairs} clean pairs)"
     )
@@ -164,7 +169,7 @@ def print_layers(
     title = f"{name}: predicted latency on {device.platform.name} (tier: {device.platform.tier})"
     print_table(title, ["layer", "latency", "share"], rows)
     if facts["unknown_operations"]:
-        RESULTS.print(f"in the fixed part: {', '.join(facts['unknown_operations'])}")
+        say(f"in the fixed part: {', '.join(facts['unknown_operations'])}")
 
 
 def print_accuracy(name: str, device: Device, correction: Correction, accuracy: Accuracy, as_json: bool) -> None:
@@ -201,7 +206,7 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
     )
     print_table(title, ["", "value"], rows)
     if not accuracy.conclusive:
-        RESULTS.print(
+        say(
             f"[yellow]inconclusive: two measurements of one network differ by {accuracy.noise_floor:.1%} on this "
             "machine, more than 5 %; try again when it is quiet[/]"
         )
@@ -209,7 +214,9 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
 
 def tell_fallback(asked: str, reason: str, used: str) -> None:
     """Say loudly that another platform than the one asked for is used."""
-    REMARKS.print(f"[bold red]platform {asked} is not available ({reason}); everything below is from {used}[/]")
+    REMARKS.print(
+        f"[bold red]platform {asked} is not available ({reason}); everything below is from {used}[/]", soft_wrap=True
+    )
 
 
 class LiveProgress(Observer):
@@ -229,7 +236,7 @@ class LiveProgress(Observer):
 
     def note(self, text: str) -> None:
         """Say it above the bar."""
-        self._progress.console.print(f"[dim]note: {text}[/]")
+        self._progress.console.print(f"[dim]note: {escape(text)}[/]", soft_wrap=True)
 
     def measured(self, done: int, total: int) -> None:
         """Move on the bar of a measuring stage."""
@@ -257,7 +264,8 @@ class LiveProgress(Observer):
         costs = ", ".join(f"{metric} {amount(metric, value)}" for metric, value in state.resources.items())
         self._progress.console.print(
             f"iteration {state.iteration}: {group} to {state.widths[group]}, hold-out {state.score:.2%}, "
-            f"predicted {costs}"
+            f"predicted {costs}",
+            soft_wrap=True,
         )
 
     def trained(self, step: int, steps: int, loss: float) -> None:

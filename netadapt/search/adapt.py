@@ -22,7 +22,7 @@ from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.algorithm import Search
-from netadapt.search.budget import Budget, Pace, Schedule
+from netadapt.search.budget import Budget, Pace, Schedule, require_metrics
 from netadapt.search.executors import make_executor
 from netadapt.search.metrics import Estimated, Macs, Metric, Params
 from netadapt.search.observer import Observer
@@ -79,7 +79,7 @@ class Adaptation:
             MeasurementError, ModelError, TableError: measuring or exporting failed; the run can be resumed.
 
         """
-        self._check_metrics()
+        require_metrics(self.device.platform, [budget.metric for budget in self.options.budgets])
         started = time.perf_counter()
         with RunFolder.open(self.out, self._config(), resume) as folder, _one_thread():
             finished = folder.last("finished")
@@ -104,11 +104,6 @@ class Adaptation:
         return {"summary": summary}
 
     # --- before the search ---
-
-    def _check_metrics(self) -> None:
-        for budget in self.options.budgets:
-            if budget.metric not in ("macs", "params"):
-                self.device.require_metric(budget.metric)
 
     def _config(self) -> dict[str, Any]:
         options = asdict(self.options)
@@ -150,7 +145,9 @@ class Adaptation:
         for budget in self.options.budgets:
             budget.limit(resources[budget.metric])
         self.observer.stage("evaluating the original network")
+        started = time.perf_counter()
         holdout = evaluate(self.network.module, self.task, self.dataset.holdout, self.dataset)
+        seconds = time.perf_counter() - started
         save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
         state = State(0, self.network.widths, resources, holdout.score, holdout.loss, folder.weights(0))
         self._keep(folder, state)
@@ -159,6 +156,7 @@ class Adaptation:
             resources=resources,
             score=holdout.score,
             loss=holdout.loss,
+            seconds=seconds,
             correction=asdict(correction),
         )
 
@@ -215,6 +213,7 @@ class Adaptation:
         self.observer.stage("long-term fine-tune")
         module = load_network(self.network, state.widths, state.weights)
         training = self.options.long_term
+        started = time.perf_counter()
         fine_tune(
             module,
             self.task,
@@ -225,12 +224,13 @@ class Adaptation:
             on_step=lambda step, loss: self.observer.trained(step, training.steps, loss),
         )
         holdout = evaluate(module, self.task, self.dataset.holdout, self.dataset)
+        seconds = time.perf_counter() - started
         save_weights(module, _adapted_weights(folder), {"widths": state.widths})
         adapted = State(
             state.iteration, state.widths, state.resources, holdout.score, holdout.loss, _adapted_weights(folder)
         )
         self._write_onnx(_adapted_onnx(folder), module, adapted)
-        folder.record("fine-tuned", score=holdout.score, loss=holdout.loss)
+        folder.record("fine-tuned", score=holdout.score, loss=holdout.loss, seconds=seconds)
 
     def _conclude(
         self, folder: RunFolder, original: State, adapted: State, prediction: Prediction, schedule: Schedule
@@ -248,7 +248,9 @@ class Adaptation:
         )
         modules = [load_network(self.network, state.widths, state.weights) for state in (original, final)]
         # The only time that the test split is read.
+        started = time.perf_counter()
         tests = [evaluate(module, self.task, self.dataset.test, self.dataset) for module in modules]
+        folder.record("tested", scores=[test.score for test in tests], seconds=time.perf_counter() - started)
         return summarise(
             Finished(self.network, self.dataset, self.device, self.options, folder, schedule, prediction),
             (original, folder.onnx(0), tests[0]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from netadapt.errors import BudgetError, UnknownNameError
+from netadapt.measure.platform import Platform
 
 Resources = Mapping[str, float]
 """Cost by metric: latency in ns, energy in pJ, macs and params as counts."""
@@ -18,6 +19,9 @@ UNITS: dict[str, dict[str, float]] = {
     "params": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9},
 }
 """Metrics that a budget can limit, and the units in which it can be given."""
+
+#: Metrics that follow from the network alone.
+COUNTED = ("macs", "params")
 
 _BUDGET = re.compile(r"(?P<metric>[a-z_]+)=(?P<number>[0-9.]+(?:e[+-]?[0-9]+)?)(?P<unit>[a-z]*)", re.IGNORECASE)
 
@@ -92,6 +96,13 @@ def parse_budgets(texts: Sequence[str]) -> tuple[Budget, ...]:
     if len(set(metrics)) < len(metrics):
         raise BudgetError(f"more than one budget for the same metric: {', '.join(map(str, budgets))}")
     return budgets
+
+
+def require_metrics(platform: Platform, metrics: Sequence[str]) -> None:
+    """Raise UnknownNameError unless each metric is counted (macs, params) or measured by the platform."""
+    for metric in metrics:
+        if metric not in COUNTED and metric not in platform.metrics:
+            raise UnknownNameError(f"metric of platform {platform.name}", metric, (*platform.metrics, *COUNTED))
 
 
 @dataclass(frozen=True)

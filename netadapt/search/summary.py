@@ -128,6 +128,11 @@ def _cost(folder: RunFolder, measured: int) -> dict[str, Any]:
             for outcome in outcomes
             if outcome["dropped"]
         ],
-        "training_seconds": round(sum(outcome["seconds"] for outcome in outcomes), 3),
+        "training_seconds": round(sum(_seconds(entry) for entry in folder.events), 3),
         "measurements": measured,
     }
+
+
+def _seconds(entry: dict[str, Any]) -> float:
+    """Time that an event spent in training and evaluation."""
+    return float(entry.get("seconds", 0.0) + entry.get("outcome", {}).get("seconds", 0.0))
