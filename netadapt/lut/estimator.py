@@ -59,7 +59,7 @@ class Estimator:
         self._sparse = [index for index, step in enumerate(axes) if _cells(step) > _MOST_CELLS]
         self._offsets, self._weights, size = self._layout([axes[index] for index in self._dense])
         self._table = np.full(size, np.nan)
-        self._sparse_costs: dict[Workload, float] = {}
+        self._known: dict[Workload, float] = {}
         self._empty_run: float | None = None
 
     def __call__(self, widths: Widths) -> float:
@@ -122,21 +122,21 @@ class Estimator:
         return offsets, weights, end
 
     def _fetch(self, vectors: NDArray[np.float64]) -> None:
-        wanted = self._missing_dense(vectors)
-        sparse = {
+        cells = self._missing_dense(vectors)
+        sparse = [
             self.plan.steps[index].at(widths)
             for widths in (self._widths(vector) for vector in vectors if self._sparse)
             for index in self._sparse
-        } - self._sparse_costs.keys()
-        if not wanted and not sparse:
-            return
-        costs = self._costs([*dict.fromkeys([EMPTY_RUN, *wanted.values(), *sparse])])
-        self._empty_run = float(costs[EMPTY_RUN])
-        # A layer never takes less than nothing, whatever the noise of two tiny measurements.
-        for cell, workload in wanted.items():
-            self._table[cell] = max(costs[workload] - self._empty_run, 0.0)
-        for workload in sparse:
-            self._sparse_costs[workload] = max(costs[workload] - self._empty_run, 0.0)
+        ]
+        # Two steps can come to the same workload.
+        wanted = [workload for workload in dict.fromkeys([*cells.values(), *sparse]) if workload not in self._known]
+        if wanted:
+            costs = self._costs([*dict.fromkeys([EMPTY_RUN, *wanted])])
+            self._empty_run = float(costs[EMPTY_RUN])
+            # A layer never takes less than nothing, whatever the noise of two tiny measurements.
+            self._known.update({workload: max(costs[workload] - self._empty_run, 0.0) for workload in wanted})
+        for cell, workload in cells.items():
+            self._table[cell] = self._known[workload]
 
     def _missing_dense(self, vectors: NDArray[np.float64]) -> dict[int, Workload]:
         cells = self._cells(vectors)
@@ -153,7 +153,7 @@ class Estimator:
             return np.zeros(len(vectors))
         return np.array(
             [
-                sum(self._sparse_costs[self.plan.steps[index].at(widths)] for index in self._sparse)
+                sum(self._known[self.plan.steps[index].at(widths)] for index in self._sparse)
                 for widths in map(self._widths, vectors)
             ]
         )
