@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from netadapt.errors import DataError
 from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
@@ -14,6 +15,7 @@ from netadapt.network.network import analyse
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
 from netadapt.zoo.spec import NETWORKS, NetworkSpec
+from netadapt.zoo.user_code import names_user_code
 
 OnFallback = Callable[[str, str, str], None]
 """Hears the platform asked for, why it is not available, and the one used instead."""
@@ -46,11 +48,20 @@ def load_network_and_data(name: str, data: str, weights: Path | None) -> tuple[R
         UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used.
 
     """
-    if re.split("[:@]", name.strip())[0] in NETWORKS or "." not in name.partition(":")[0]:
-        dataset = load_dataset(data, NetworkSpec.parse(name).size)
-        classes, channels = len(dataset.classes), dataset.channels
-        return resolve(
-            name, classes=classes, in_channels=channels, weights=weights, pretrained_on=dataset.name
-        ), dataset
-    resolved = resolve(name, classes=None, in_channels=None, weights=weights)
-    return resolved, load_dataset(data, int(resolved.example_input.shape[-1]))
+    if re.split("[:@]", name.strip())[0] not in NETWORKS and names_user_code(name):
+        resolved = resolve(name, classes=None, in_channels=None, weights=weights)
+        return resolved, load_dataset(data, _side(resolved))
+    dataset = load_dataset(data, NetworkSpec.parse(name).size)
+    classes, channels = len(dataset.classes), dataset.channels
+    resolved = resolve(name, classes=classes, in_channels=channels, weights=weights, pretrained_on=dataset.name)
+    return resolved, dataset
+
+
+def _side(resolved: ResolvedNetwork) -> int:
+    height, width = resolved.example_input.shape[-2:]
+    if height != width:
+        raise DataError(
+            f"{resolved.name} takes {height} x {width} pixels, but named data sets are square; "
+            "give a data set of your own to netadapt.adapt()"
+        )
+    return int(height)
