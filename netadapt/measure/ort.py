@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +25,7 @@ from netadapt import __version__
 from netadapt.errors import MeasurementError, ModelError, NetAdaptError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
+from netadapt.measure.gauge import Gauge
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
 from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
@@ -41,6 +43,9 @@ _WORKING_SET = 8 << 20
 _MOST_COPIES = 8
 #: What is smaller stays in the first caches or is fetched in no time.
 _SMALL = 128 << 10
+#: What the speed of the core is read off: about 15 us of convolution, a few times.
+_GAUGE = Workload("conv", (64,), 64, (14, 14), bias=True, activation="relu")
+_GAUGE_RUNS = 3
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -102,6 +107,18 @@ class OrtDevice(Device):
         super().__init__(platform, requested, lock)
         self._block = _block_channels()
 
+    @cached_property
+    def _gauge(self) -> Gauge:
+        from netadapt.network.workload_onnx import workload_to_onnx
+
+        program = OrtProgram(workload_to_onnx(_GAUGE))
+
+        def work() -> None:
+            for _ in range(_GAUGE_RUNS):
+                program()
+
+        return Gauge(work)
+
     def costs(self, model: Model) -> dict[str, Measurement]:
         """Measure a whole model; see `Device.costs`."""
         with self.exclusive():
@@ -123,7 +140,7 @@ class OrtDevice(Device):
     def load(self, model: Model) -> Iterator[CallableSource]:
         """Open a session for interleaved timing; see `Device.load`."""
         run = OrtProgram(model, self.platform.runtime.threads)
-        yield CallableSource(run, self.platform.network_timing())
+        yield CallableSource(run, self.platform.network_timing(), gauge=self._gauge)
 
     def _interior(self, model: bytes, workload: Workload) -> bytes | None:
         from netadapt.measure.interior import interior, with_neighbours
@@ -131,7 +148,7 @@ class OrtDevice(Device):
         return interior(optimised(with_neighbours(model, workload)), workload, self._block)
 
     def _latency(self, run: Callable[[], None], timing: Timing, form: str) -> Measurement:
-        source = CallableSource(run, timing)
+        source = CallableSource(run, timing, gauge=self._gauge)
         source.warm_up()
         return self._measurement(collect(source, timing), form)
 

@@ -1,7 +1,8 @@
 """How to time something on a real clock so that the number can be trusted on a busy machine.
 
-Contention only ever adds time. So: blocks of about 1 ms, of which those count that the scheduler left alone, read
-at their first quartile, until the confidence interval of that quartile is narrow enough (DESIGN.md section 5).
+Contention only ever adds time. So: blocks of about 1 ms, of which those count that the scheduler left alone and
+during which the core was as fast as it can be, read at their first quartile, until the confidence interval of that
+quartile is narrow enough (docs/measuring.md).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from netadapt.measure import statistics
+from netadapt.measure.gauge import Gauge
 from netadapt.measure.measurement import Status
 
 #: Part of the key of every table entry: raise it when a change below changes the numbers.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 QUARTILE = 0.25
 
@@ -58,6 +60,8 @@ class Block:
 
     cost: float
     clean: bool = True
+    #: Time spent waiting for the core before the block; does not count towards the time limit.
+    waited_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,17 @@ def thread_clock() -> Instant:
 class CallableSource:
     """Blocks of calls of a function in this thread."""
 
-    def __init__(self, run: Callable[[], object], timing: Timing, clock: Clock = thread_clock) -> None:
+    def __init__(
+        self,
+        run: Callable[[], object],
+        timing: Timing,
+        clock: Clock = thread_clock,
+        gauge: Gauge | None = None,
+    ) -> None:
         self._run = run
         self._timing = timing
         self._clock = clock
+        self._gauge = gauge
         self._runs = 1
 
     def warm_up(self) -> None:
@@ -122,6 +133,7 @@ class CallableSource:
     def block(self) -> Block:
         """Time one block of calls, in ns a call."""
         run, runs = self._run, range(self._runs)
+        waited = self._gauge.wait() if self._gauge else 0
         start = self._clock()
         for _ in runs:
             run()
@@ -129,7 +141,8 @@ class CallableSource:
         wall = end.wall_ns - start.wall_ns
         undisturbed = end.preemptions == start.preemptions
         on_core = end.cpu_ns - start.cpu_ns >= self._timing.min_cpu_share * wall
-        return Block(wall / self._runs, undisturbed and on_core)
+        fast = self._gauge is None or self._gauge.is_fast()
+        return Block(wall / self._runs, undisturbed and on_core and fast, waited)
 
     def _median(self) -> float:
         return statistics.median([self.block().cost for _ in range(self._timing.warmup_samples)])
@@ -149,6 +162,7 @@ def collect(source: BlockSource, timing: Timing, now_ns: Callable[[], int] = tim
     spreads: list[float] = []
     while True:
         blocks.append(source.block())
+        deadline += blocks[-1].waited_ns
         late = now_ns() >= deadline
         if len(blocks) % timing.check_every and not late:
             continue
