@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from netadapt.errors import TableError
+from netadapt.files import write_atomically
 from netadapt.measure.measurement import UNITS, Measurement, Provenance, Status, Tier
 from netadapt.network.workload import Workload
 
@@ -85,7 +84,10 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     shared = ",\n".join(f'"{digest}":{text}' for digest, text in sorted(provenances.items()))
     body = ",\n".join(lines)
     text = f'{{"schema_version":{SCHEMA_VERSION},\n"provenances":{{\n{shared}\n}},\n"entries":[\n{body}\n]}}\n'
-    _replace(path, text)
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise TableError(f"{path}: cannot be written: {error.strerror}; the file is as it was") from error
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -152,17 +154,3 @@ def _listing(path: Path, faults: list[str]) -> str:
 
 def _canonical(fields: dict[str, Any]) -> str:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            temporary.unlink(missing_ok=True)
-        raise TableError(f"{path}: cannot be written: {error.strerror}; the file is as it was") from error

@@ -57,7 +57,8 @@ def fill(
 
     They are measured in a shuffled order, always the same, so that neighbours in a network do not share a moment's
     disturbance. After each span of 20 a reference workload is measured: when it differs from the table's value by
-    more than 5 %, the span is measured again, twice at most, and then kept with the status "contended".
+    more than 5 %, the span is measured again, twice at most, and then kept with the status "contended". What is
+    "contended" in the table is measured again when it is asked for the next time.
 
     Raises:
         UnknownNameError: the platform does not offer the metric.
@@ -67,7 +68,7 @@ def fill(
     device.require_metric(metric)
     wanted = list(dict.fromkeys(workloads))
     there = table.get_many(device.fingerprint, wanted, metric)
-    missing = [workload for workload in wanted if workload not in there]
+    missing = [workload for workload in wanted if not _is_settled(there.get(workload))]
     random.Random(0).shuffle(missing)
     filling = _Filling(table, device, metric, on_progress, total=len(missing))
     for start in range(0, len(missing), SPAN):
@@ -154,7 +155,7 @@ class _Filling:
 
     def _is_stored(self, workload: Workload) -> bool:
         measurement = self._table.get(self._device.fingerprint, workload, self._metric)
-        if measurement is None:
+        if measurement is None or not _is_settled(measurement):
             return False
         self._report(workload, measurement)
         return True
@@ -185,3 +186,7 @@ class _Filling:
             self._table.put(REFERENCE, now)
             return True
         return self.reference_ratio > 1 + DRIFT
+
+
+def _is_settled(measurement: Measurement | None) -> bool:
+    return measurement is not None and measurement.status != "contended"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError
+from netadapt.files import write_atomically
 
 #: Read by ONNX Runtime 1.14 and later, so by the builds for older boards too.
 OPSET = 17
@@ -53,25 +52,18 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
 
 
 def write_onnx(path: Path, model: bytes, metadata: dict[str, str] | None = None) -> None:
-    """Write `model` to `path` by rename, with `metadata` in the model's own properties."""
+    """Write `model` to `path` in one step, with `metadata` in the model's own properties.
+
+    Raises:
+        ModelError: the file cannot be written (a full disk, say).
+
+    """
     proto = onnx.load_model_from_string(model)
     onnx.helper.set_model_props(proto, metadata or {})
-    write_atomically(path, proto.SerializeToString())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there wholly or not at all, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_atomically(path, proto.SerializeToString())
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be written ({error})") from error
 
 
 def _without_aliases(model: bytes) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from netadapt.errors import RunError
-from netadapt.network.export import write_atomically
+from netadapt.files import write_atomically
 from netadapt.search.outcome import Outcome, State
 from netadapt.search.proposals import Proposal
 
@@ -55,7 +55,7 @@ class RunFolder:
         try:
             asked = {"schema_version": SCHEMA_VERSION, **config}
             if not (path / "config.json").exists():
-                write_atomically(path / "config.json", _document(asked))
+                _write(path / "config.json", _document(asked))
             elif resume:
                 _check_config(path / "config.json", asked)
             else:
@@ -134,7 +134,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, the last thing a run does."""
-        write_atomically(self.path / "summary.json", _document(summary))
+        _write(self.path / "summary.json", _document(summary))
 
     def close(self) -> None:
         """Let others use the folder."""
@@ -163,7 +163,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        write_atomically(path, whole)
+        _write(path, whole)
     events = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
@@ -207,3 +207,10 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 
 def _document(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error}); resume when it can") from error

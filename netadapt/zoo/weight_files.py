@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError
+from netadapt.files import write_atomically
 from netadapt.zoo.spec import NetworkSpec
 
 METADATA_KEY = "netadapt"
@@ -59,14 +58,9 @@ def save_weights(module: nn.Module, path: Path, facts: Mapping[str, object]) -> 
     """
     state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     content = safetensors.torch.save(state, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_atomically(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ModelError(f"{path}: the weights cannot be written ({error})") from error
 
 

@@ -164,6 +164,15 @@ def test_a_machine_that_stays_slow_is_not_measured_for_ever(table):
         assert table.get(device.fingerprint, workload).status == "contended"
 
 
+def test_what_was_contended_is_measured_again_when_it_is_asked_for_again(table):
+    device = FakeDevice("simulated")
+    device.status = lambda number: "contended" if number < 2 else "converged"
+    assert fill(table, device, WORKLOADS[:3]).contended == 1
+    report = fill(table, device, WORKLOADS[:3])
+    assert (report.present, report.measured, report.contended) == (2, 1, 0)
+    assert fill(table, device, WORKLOADS[:3]).measured == 0
+
+
 def test_a_reference_taken_at_a_bad_moment_is_corrected(table):
     device = FakeDevice()
     device.slowness = lambda number: 1.5 if number < 10 else 1.0

@@ -225,15 +225,17 @@ class TestExchange:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("netadapt.lut.exchange.os.replace", full)
+        monkeypatch.setattr("netadapt.files.os.fsync", full)
         with pytest.raises(TableError, match="No space left on device; the file is as it was"):
             table.export_json(tmp_path / "a.json")
         assert (tmp_path / "a.json").read_text() == "old"
         assert sorted(file.name for file in tmp_path.glob("*a.json*")) == ["a.json"]
 
-    def test_export_to_an_absent_folder(self, table, tmp_path):
+    def test_export_makes_its_folder_but_not_inside_a_file(self, table, tmp_path):
+        table.export_json(tmp_path / "absent" / "a.json")
+        assert (tmp_path / "absent" / "a.json").exists()
         with pytest.raises(TableError, match="cannot be written"):
-            table.export_json(tmp_path / "absent" / "a.json")
+            table.export_json(tmp_path / "absent" / "a.json" / "b.json")
 
 
 class TestBadFiles:

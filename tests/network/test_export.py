@@ -15,7 +15,7 @@ from small_networks import Conv, Net, head, image
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError
-from netadapt.network.export import to_onnx, write_atomically, write_onnx
+from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.zoo import NETWORKS
 
@@ -84,28 +84,3 @@ def test_metadata_is_in_the_file(tmp_path: Path) -> None:
         "accuracy": "0.93",
     }
     assert run(path.read_bytes(), image()).shape == (1, 4, 8, 8)
-
-
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failing_to_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failing_to_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
-    folder = tmp_path / "file"
-    (folder / "inside").mkdir(parents=True)
-    with pytest.raises(OSError, match="directory"):
-        write_atomically(folder, b"new")
-    assert list(tmp_path.iterdir()) == [folder]
