@@ -37,8 +37,8 @@ from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
 from netadapt.train.task import Classification, Task
 from netadapt.zoo.weight_files import save_weights
 
-SHORT_TERM = Training(100, TrainingOptions(lr=0.01))
-LONG_TERM = Training(1000, TrainingOptions(lr=0.02))
+SHORT_TERM = Training(100, TrainingOptions(lr=0.005))
+LONG_TERM = Training(1000, TrainingOptions(lr=0.005))
 
 
 @dataclass(frozen=True)
