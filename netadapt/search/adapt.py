@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -22,7 +22,7 @@ from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.algorithm import Search
-from netadapt.search.budget import Budget, Pace, Schedule, require_metrics
+from netadapt.search.budget import COUNTED, Budget, Pace, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
 from netadapt.search.metrics import Estimated, Macs, Metric, Params
 from netadapt.search.observer import Observer
@@ -133,17 +133,18 @@ class Adaptation:
         correction = Correction(**event["correction"])
         self._predictor.estimator.correction = correction
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
-        limits = {budget.metric: budget.limit(state.resources[budget.metric]) for budget in self.options.budgets}
-        schedule = Schedule(self.options.pace, {metric: state.resources[metric] for metric in limits}, limits)
-        self._check_reachable(limits)
-        return state, Prediction(self._predictor.estimator.fixed_part, correction), schedule
+        prediction = Prediction(self._predictor.estimator.fixed_part, correction)
+        return state, prediction, self._schedule(state.resources, self.options.budgets)
 
     def _start(self, folder: RunFolder) -> None:
+        # A budget that makes no sense is refused before anything is recorded, and before measuring where possible.
+        counted = [metric for metric in self._metrics if metric.name in COUNTED]
+        within = [budget for budget in self.options.budgets if budget.metric in COUNTED]
+        self._schedule(predict(counted, self.network.widths), within)
         self.observer.stage("measuring the original network")
         correction = self._predictor.calibrate(self.options.correction)
         resources = predict(self._metrics, self.network.widths)
-        for budget in self.options.budgets:
-            budget.limit(resources[budget.metric])
+        self._schedule(resources, self.options.budgets)
         self.observer.stage("evaluating the original network")
         started = time.perf_counter()
         holdout = evaluate(self.network.module, self.task, self.dataset.holdout, self.dataset)
@@ -160,15 +161,24 @@ class Adaptation:
             correction=asdict(correction),
         )
 
-    def _check_reachable(self, limits: Mapping[str, float]) -> None:
+    def _schedule(self, resources: Resources, budgets: Sequence[Budget]) -> Schedule:
+        """The way from `resources` down to the budgets.
+
+        Raises:
+            BudgetError: one is met already, out of the schedule's reach, or below what the narrowest network costs.
+
+        """
+        limits = {budget.metric: budget.limit(resources[budget.metric]) for budget in budgets}
+        schedule = Schedule(self.options.pace, {metric: resources[metric] for metric in limits}, limits)
         narrowest = {group: choices[0] for group, choices in self._predictor.allowed.items()}
-        least = predict(self._metrics, narrowest)
+        least = predict([metric for metric in self._metrics if metric.name in limits], narrowest)
         for metric, limit in limits.items():
             if least[metric] > limit:
                 raise BudgetError(
                     f"the budget is impossible: with every group at its narrowest the network still costs "
                     f"{least[metric]:,.0f} in {metric}, above {limit:,.0f}"
                 )
+        return schedule
 
     # --- the search ---
 

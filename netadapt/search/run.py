@@ -44,7 +44,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, config: Mapping[str, Any], resume: bool) -> Self:
-        """Begin a run, or go on with the one in the folder; one that was killed before it began is begun.
+        """Begin a run, or go on with the one in the folder; one that ended before it began is begun anew.
 
         Raises:
             RunError: there is a run already but `resume` is not asked for, somebody else is at it, it was asked for
@@ -53,14 +53,15 @@ class RunFolder:
         """
         lock = _lock(path)
         try:
+            folder = cls(path, lock)
             asked = {"schema_version": SCHEMA_VERSION, **config}
-            if not (path / "config.json").exists():
+            if not folder.events:
                 _write(path / "config.json", _document(asked))
             elif resume:
                 _check_config(path / "config.json", asked)
             else:
                 raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
-            return cls(path, lock)
+            return folder
         except BaseException:
             lock.close()
             raise

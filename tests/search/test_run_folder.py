@@ -25,10 +25,17 @@ def accept(folder: RunFolder, iteration: int) -> None:
 
 
 def test_a_second_run_in_the_folder_needs_resume(tmp_path: Path) -> None:
-    open_run(tmp_path).close()
+    with open_run(tmp_path) as folder:
+        accept(folder, 1)
     with pytest.raises(RunError, match="continue it with --resume"):
         open_run(tmp_path)
     open_run(tmp_path, resume=True).close()
+
+
+def test_a_run_that_ended_before_anything_happened_leaves_the_folder_free(tmp_path: Path) -> None:
+    open_run(tmp_path).close()
+    open_run(tmp_path, seed=1).close()
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
 
 
 def test_resume_begins_a_run_that_was_killed_before_it_began(tmp_path: Path) -> None:
@@ -37,7 +44,8 @@ def test_resume_begins_a_run_that_was_killed_before_it_began(tmp_path: Path) -> 
 
 
 def test_what_was_asked_for_must_not_change_but_the_workers_may(tmp_path: Path) -> None:
-    open_run(tmp_path).close()
+    with open_run(tmp_path) as folder:
+        accept(folder, 1)
     open_run(tmp_path, resume=True, workers=1).close()
     with pytest.raises(RunError, match=r"seed \(was 0, now 1\)"):
         open_run(tmp_path, resume=True, seed=1)
