@@ -96,7 +96,14 @@ def adapt(
     observer = observer or Observer()
     observer.stage("finding channel groups")
     network = analyse(name or type(model).__name__, model, example_input)
-    with open_device(platform) as device, Table.open(table) as opened:
+
+    def tell_fallback(asked: str, reason: str, used: str) -> None:
+        observer.note(f"platform {asked} is not available ({reason}); all measurements are from {used} instead")
+
+    def tell_wait() -> None:
+        observer.note("another process is measuring on this machine; waiting for it")
+
+    with open_device(platform, tell_wait, tell_fallback) as device, Table.open(table) as opened:
         adaptation = Adaptation(network, dataset, device, opened, options, folder, task or Classification(), observer)
         summary = adaptation.run(resume)
     product = summary["adapted"]

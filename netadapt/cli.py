@@ -52,7 +52,8 @@ def command(target: typer.Typer, name: str | None = None) -> Callable[[Callable[
                 typer.echo(f"netadapt: {error}", err=True)
                 raise typer.Exit(EXIT_ERROR) from None
             except KeyboardInterrupt:
-                typer.echo("netadapt: interrupted; what was finished is kept", err=True)
+                hint = "; go on with --resume" if "resume" in kwargs else ""
+                typer.echo(f"netadapt: interrupted; what was finished is kept{hint}", err=True)
                 raise typer.Exit(EXIT_INTERRUPTED) from None
 
         return target.command(name or function.__name__.replace("_", "-"))(guarded)

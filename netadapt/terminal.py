@@ -239,8 +239,8 @@ class LiveProgress(Observer):
         self._progress.console.print(f"[dim]note: {escape(text)}[/]", soft_wrap=True)
 
     def measured(self, done: int, total: int) -> None:
-        """Move on the bar of a measuring stage."""
-        self._update(self._label or "measuring", done, total)
+        """Move on the bar of a measuring stage, or say that the next step is being measured for."""
+        self._update(f"{self._label}, measuring", done, total)
 
     def iteration(self, state: State, limits: Resources, proposals: Sequence[Proposal], iterations: int) -> None:
         """Begin the bar of all iterations, in proposals."""
@@ -262,6 +262,7 @@ class LiveProgress(Observer):
     def accepted(self, state: State, group: str) -> None:
         """Leave a line for the iteration."""
         costs = ", ".join(f"{metric} {amount(metric, value)}" for metric, value in state.resources.items())
+        self._label = f"iteration {state.iteration + 1}"
         self._progress.console.print(
             f"iteration {state.iteration}: {group} to {state.widths[group]}, hold-out {state.score:.2%}, "
             f"predicted {costs}",

@@ -190,9 +190,18 @@ class _Analysis:
         return module, trace(module, self._example_input)
 
     def _silenced_outputs(self, group: ChannelGroup, removed: list[int]) -> tuple[Tensor, ...]:
+        module, surgeon = self._silenceable
+        surgeon.silence(group.name, sorted(removed))
+        try:
+            return trace(module, self._example_input).result
+        finally:
+            module.load_state_dict(self._module.state_dict())
+
+    @cached_property
+    def _silenceable(self) -> tuple[nn.Module, ChannelSurgeon]:
+        """One copy for all groups: silencing changes weights, which can be put back, not shapes."""
         module = copy.deepcopy(self._module)
-        self._surgeon(module).silence(group.name, sorted(removed))
-        return trace(module, self._example_input).result
+        return module, self._surgeon(module)
 
     def _assemble(
         self, groups: dict[str, ChannelGroup], observations: dict[str, Observation], left_out: list[LeftOut]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from netadapt.cli import EXIT_ERROR, app
+from netadapt.cli import EXIT_ABOVE_BUDGET, EXIT_ERROR, app
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.weight_files import find_bundled
 
@@ -184,3 +184,36 @@ def test_adapt_on_the_real_data_resumes_and_reports(tmp_path: Path, table: Path)
     other = run(*arguments, "--resume", "--seed", 5)
     assert other.exit_code == EXIT_ERROR
     assert "seed (was 0, now 5)" in other.stderr
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 48, 3, stride=4, padding=1), nn.ReLU(),
+        nn.Conv2d(48, 48, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(48, 32, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+    ), torch.zeros(1, 1, 32, 32)
+"""
+
+
+def test_a_users_network_that_gets_stuck_above_its_budget_has_an_exit_code_of_its_own(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_networks.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    # 16 of each is the least: 9,216 + 36,864 + 4,096 + 160 = 50,336 of 384,320. In two iterations only two of the three
+    # groups get there, and then the third one costs too much.
+    result = run(
+        *["adapt", "my_networks:make", "--data", "fashion-mnist-mini", "--budget", "macs=0.14x", "--iterations", 2],
+        *["--steps", 1, "--long-steps", 1, "--workers", 1, "--out", tmp_path / "run", "--table", table, "--json"],
+    )
+    assert result.exit_code == EXIT_ABOVE_BUDGET, result.output
+    summary = json.loads(result.stdout)
+    assert summary["network"] == "my_networks:make"
+    assert not summary["budget_met"]
+    assert "no group can be narrowed enough" in summary["stopped"]
