@@ -15,12 +15,13 @@ from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.network.network import AdaptableNetwork, analyse
-from netadapt.search.adapt import Adaptation, Options
+from netadapt.search.adapt import Adaptation
 from netadapt.search.algorithm import Search
 from netadapt.search.budget import Pace, Schedule, parse_budgets
 from netadapt.search.executors import OnOutcome, make_executor
 from netadapt.search.metrics import Estimated
 from netadapt.search.observer import Observer
+from netadapt.search.options import Options
 from netadapt.search.outcome import Order, Outcome, State
 from netadapt.search.proposals import Proposal, predict
 from netadapt.search.run import RunFolder

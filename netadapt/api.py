@@ -14,9 +14,10 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.platform import Platform
 from netadapt.network.network import analyse
-from netadapt.search.adapt import LONG_TERM, SHORT_TERM, Adaptation, Options
+from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
 from netadapt.search.observer import Observer
+from netadapt.search.options import LONG_TERM, SHORT_TERM, Options
 from netadapt.search.selection import Selection
 from netadapt.search.trainer import Training, load_network
 from netadapt.train.data import Dataset, load_dataset

@@ -22,37 +22,21 @@ from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.algorithm import Search
-from netadapt.search.budget import COUNTED, Budget, Pace, Resources, Schedule, require_metrics
+from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
 from netadapt.search.metrics import Estimated, Macs, Metric, Params
 from netadapt.search.observer import Observer
+from netadapt.search.options import Options
 from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
 from netadapt.search.run import RunFolder
-from netadapt.search.selection import Selection, selection_rule
+from netadapt.search.selection import selection_rule
 from netadapt.search.summary import Finished, Prediction, summarise
-from netadapt.search.trainer import ProposalTrainer, Training, load_network
+from netadapt.search.trainer import ProposalTrainer, load_network
 from netadapt.train.data.types import Dataset
-from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
+from netadapt.train.loop import evaluate, fine_tune
 from netadapt.train.task import Classification, Task
 from netadapt.zoo.weight_files import save_weights
-
-SHORT_TERM = Training(100, TrainingOptions(lr=0.005))
-LONG_TERM = Training(1000, TrainingOptions(lr=0.005))
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to search. `steps` are batches: of each proposal's short-term and of the final long-term fine-tune."""
-
-    budgets: tuple[Budget, ...]
-    selection: Selection = "accuracy"
-    pace: Pace = field(default_factory=Pace)
-    short_term: Training = SHORT_TERM
-    long_term: Training = LONG_TERM
-    workers: int = 1
-    seed: int = 0
-    correction: bool = True
 
 
 @dataclass

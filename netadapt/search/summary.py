@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netadapt.lut.calibration import measure_network
 from netadapt.lut.estimator import Correction
@@ -12,13 +12,11 @@ from netadapt.measure.compare import compare
 from netadapt.measure.device import Device
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.budget import Schedule
+from netadapt.search.options import Options
 from netadapt.search.outcome import State
 from netadapt.search.run import SCHEMA_VERSION, RunFolder
 from netadapt.train.data.types import Dataset
 from netadapt.train.task import Evaluation
-
-if TYPE_CHECKING:
-    from netadapt.search.adapt import Options
 
 Product = tuple[State, Path, Evaluation]
 """A network at the end: its state, its ONNX file, its test result."""

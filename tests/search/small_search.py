@@ -11,9 +11,10 @@ from torch import nn
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.network import AdaptableNetwork, analyse
-from netadapt.search.adapt import Adaptation, Options
+from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
 from netadapt.search.observer import Observer
+from netadapt.search.options import Options
 from netadapt.search.trainer import Training
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.loop import TrainingOptions

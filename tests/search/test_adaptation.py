@@ -17,8 +17,8 @@ from netadapt.errors import BudgetError, RunError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.network import observe
-from netadapt.search.adapt import Options
 from netadapt.search.observer import Observer
+from netadapt.search.options import Options
 from netadapt.search.outcome import Outcome, State
 from netadapt.search.trainer import load_network
 from netadapt.train.loop import evaluate

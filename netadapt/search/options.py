@@ -1,0 +1,28 @@
+"""What a search is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netadapt.search.budget import Budget, Pace
+from netadapt.search.selection import Selection
+from netadapt.search.trainer import Training
+from netadapt.train.loop import TrainingOptions
+
+#: Fine-tunes keep what the network has learned: a higher rate loses accuracy that so few steps do not bring back.
+SHORT_TERM = Training(100, TrainingOptions(lr=0.005))
+LONG_TERM = Training(1000, TrainingOptions(lr=0.005))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search; `short_term` is the fine-tune of each proposal, `long_term` that of the last network."""
+
+    budgets: tuple[Budget, ...]
+    selection: Selection = "accuracy"
+    pace: Pace = field(default_factory=Pace)
+    short_term: Training = SHORT_TERM
+    long_term: Training = LONG_TERM
+    workers: int = 1
+    seed: int = 0
+    correction: bool = True
