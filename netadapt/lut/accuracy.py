@@ -103,7 +103,7 @@ def assess(predictor: Predictor, networks: int, seed: int) -> Accuracy:
 
 
 def _measure(predictor: Predictor, widths: Widths) -> int:
-    return measure_network(predictor.device, predictor.export(widths), predictor.metric)
+    return measure_network(predictor.device, predictor.export(widths), predictor.metric).value
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from netadapt.lut.estimator import Correction, Estimator
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
+from netadapt.measure.measurement import Measurement
 from netadapt.network.plan import Widths
 
 #: Whole networks that a correction is fitted on, the original included.
@@ -34,12 +35,12 @@ def draw_widths(allowed: Mapping[str, Sequence[int]], generator: random.Random) 
     }
 
 
-def measure_network(device: Device, model: bytes, metric: str) -> int:
+def measure_network(device: Device, model: bytes, metric: str) -> Measurement:
     """Cost of a whole network in the metric's unit; taken again if the machine was disturbed."""
     measurement = device.measure(model, metric)
     if measurement.status in _RETRIED:
         measurement = min(measurement, device.measure(model, metric), key=lambda taken: taken.value)
-    return measurement.value
+    return measurement
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Calibrator:
     def fixed_part_only(self, estimator: Estimator) -> Correction:
         """What the original network costs beyond its known workloads, as an offset; nothing is scaled."""
         original = estimator.plan.original
-        rest = measure_network(self.device, self.export(original), self.metric) - estimator(original)
+        rest = measure_network(self.device, self.export(original), self.metric).value - estimator(original)
         return Correction(offset=rest, networks=1)
 
     def _fit(self, estimator: Estimator, seed: int) -> Correction:
@@ -82,7 +83,7 @@ class Calibrator:
         predicted, measured = [], []
         for done, widths in enumerate(drawn, start=1):
             predicted.append(estimator(widths))
-            measured.append(measure_network(self.device, self.export(widths), self.metric))
+            measured.append(measure_network(self.device, self.export(widths), self.metric).value)
             self.on_progress(done, len(drawn))
         return fit_correction(np.array(predicted), np.array(measured, dtype=np.float64))
 

@@ -15,6 +15,12 @@ from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork
 
 
+def allowed_widths(network: AdaptableNetwork, device: Device) -> dict[str, Sequence[int]]:
+    """The widths, in ascending order, that a platform allows for each channel group."""
+    multiple = device.platform.width_multiple
+    return {name: group.allowed_widths(multiple) for name, group in network.groups.items()}
+
+
 @dataclass
 class Predictor:
     """Puts network, device and table together for one metric; `on_progress(done, total)` hears of measuring."""
@@ -28,8 +34,7 @@ class Predictor:
     @cached_property
     def allowed(self) -> dict[str, Sequence[int]]:
         """The widths that the platform allows for each channel group."""
-        multiple = self.device.platform.width_multiple
-        return {name: group.allowed_widths(multiple) for name, group in self.network.groups.items()}
+        return allowed_widths(self.network, self.device)
 
     @cached_property
     def costs(self) -> MeasuredCosts:

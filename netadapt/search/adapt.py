@@ -16,7 +16,7 @@ from torch import nn
 
 from netadapt.errors import BudgetError
 from netadapt.lut.estimator import Correction
-from netadapt.lut.predictor import Predictor
+from netadapt.lut.predictor import Predictor, allowed_widths
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
@@ -31,7 +31,7 @@ from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import selection_rule
-from netadapt.search.summary import Finished, Prediction, summarise
+from netadapt.search.summary import Finished, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
 from netadapt.train.data.types import Dataset
 from netadapt.train.loop import evaluate, fine_tune
@@ -76,12 +76,12 @@ class Adaptation:
 
     def _search_and_finish(self, folder: RunFolder, started: float) -> dict[str, Any]:
         self._report_network()
-        original, prediction, schedule = self._begin(folder)
+        original, schedule = self._begin(folder)
         adapted, stopped = self._search(folder, original, schedule)
         if adapted.iteration == 0:
             raise BudgetError(f"the budget cannot be reached from here: {stopped}")
         self._fine_tune(folder, adapted)
-        summary = self._conclude(folder, original, adapted, prediction, schedule)
+        summary = self._conclude(folder, original, adapted, schedule)
         summary["stopped"] = stopped or None
         summary["cost"]["wall_seconds"] = round(time.perf_counter() - started, 3)
         folder.record("finished", summary=summary)
@@ -108,17 +108,16 @@ class Adaptation:
             names = ", ".join(sorted(set(self.network.plan.unknown)))
             self.observer.note(f"operations without a model of their own, part of the fixed cost: {names}")
 
-    def _begin(self, folder: RunFolder) -> tuple[State, Prediction, Schedule]:
+    def _begin(self, folder: RunFolder) -> tuple[State, Schedule]:
         """Measure, calibrate and evaluate the original; or read what an earlier part of this run found."""
         if folder.last("started") is None:
             self._start(folder)
         event = folder.last("started")
         assert event is not None
-        correction = Correction(**event["correction"])
-        self._predictor.estimator.correction = correction
+        for metric, correction in event["corrections"].items():
+            self._predictors[metric].estimator.correction = Correction(**correction)
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
-        prediction = Prediction(self._predictor.estimator.fixed_part, correction)
-        return state, prediction, self._schedule(state.resources, self.options.budgets)
+        return state, self._schedule(state.resources, self.options.budgets)
 
     def _start(self, folder: RunFolder) -> None:
         # A budget that makes no sense is refused before anything is recorded, and before measuring where possible.
@@ -126,7 +125,8 @@ class Adaptation:
         within = [budget for budget in self.options.budgets if budget.metric in COUNTED]
         self._schedule(predict(counted, self.network.widths), within)
         self.observer.stage("measuring the original network")
-        correction = self._predictor.calibrate(self.options.correction)
+        corrected = self.options.correction
+        corrections = {metric: predictor.calibrate(corrected) for metric, predictor in self._predictors.items()}
         resources = predict(self._metrics, self.network.widths)
         self._schedule(resources, self.options.budgets)
         self.observer.stage("evaluating the original network")
@@ -142,7 +142,7 @@ class Adaptation:
             score=holdout.score,
             loss=holdout.loss,
             seconds=seconds,
-            correction=asdict(correction),
+            corrections={metric: asdict(correction) for metric, correction in corrections.items()},
         )
 
     def _schedule(self, resources: Resources, budgets: Sequence[Budget]) -> Schedule:
@@ -154,7 +154,7 @@ class Adaptation:
         """
         limits = {budget.metric: budget.limit(resources[budget.metric]) for budget in budgets}
         schedule = Schedule(self.options.pace, {metric: resources[metric] for metric in limits}, limits)
-        narrowest = {group: choices[0] for group, choices in self._predictor.allowed.items()}
+        narrowest = {group: choices[0] for group, choices in self._allowed.items()}
         least = predict([metric for metric in self._metrics if metric.name in limits], narrowest)
         for metric, limit in limits.items():
             if least[metric] > limit:
@@ -173,7 +173,7 @@ class Adaptation:
                 original=original,
                 schedule=schedule,
                 metrics=self._metrics,
-                allowed=self._predictor.allowed,
+                allowed=self._allowed,
                 select=selection_rule(self.options.selection),
                 executor=executor,
                 folder=folder,
@@ -226,9 +226,7 @@ class Adaptation:
         self._write_onnx(_adapted_onnx(folder), module, adapted)
         folder.record("fine-tuned", score=holdout.score, loss=holdout.loss, seconds=seconds)
 
-    def _conclude(
-        self, folder: RunFolder, original: State, adapted: State, prediction: Prediction, schedule: Schedule
-    ) -> dict[str, Any]:
+    def _conclude(self, folder: RunFolder, original: State, adapted: State, schedule: Schedule) -> dict[str, Any]:
         self.observer.stage("testing and measuring original and adapted network")
         tuned = folder.last("fine-tuned")
         assert tuned is not None
@@ -246,22 +244,29 @@ class Adaptation:
         tests = [evaluate(module, self.task, self.dataset.test, self.dataset) for module in modules]
         folder.record("tested", scores=[test.score for test in tests], seconds=time.perf_counter() - started)
         return summarise(
-            Finished(self.network, self.dataset, self.device, self.options, folder, schedule, prediction),
+            Finished(self.network, self.dataset, self.device, self.options, folder, schedule, self._predictors),
             (original, folder.onnx(0), tests[0]),
             (final, _adapted_onnx(folder), tests[1]),
-            measured=self._predictor.costs.measured,
         )
 
     # --- what the parts share ---
 
     @cached_property
-    def _predictor(self) -> Predictor:
-        return Predictor(self.network, self.device, self.table, on_progress=self.observer.measured)
+    def _allowed(self) -> dict[str, Sequence[int]]:
+        return allowed_widths(self.network, self.device)
+
+    @cached_property
+    def _predictors(self) -> dict[str, Predictor]:
+        """One for each metric that the platform measures, limited or not."""
+        return {
+            metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured)
+            for metric in self.device.platform.metrics
+        }
 
     @cached_property
     def _metrics(self) -> tuple[Metric, ...]:
-        plan = self.network.plan
-        return (Estimated("latency", self._predictor.estimator), Macs(plan), Params(plan))
+        estimated = [Estimated(metric, predictor.estimator) for metric, predictor in self._predictors.items()]
+        return (*estimated, Macs(self.network.plan), Params(self.network.plan))
 
 
 def _adapted_weights(folder: RunFolder) -> Path:

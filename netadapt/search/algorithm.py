@@ -46,7 +46,10 @@ class Search:
             limits = self.schedule.limits(state.iteration, state.resources)
             proposals = propose(state.iteration, state.widths, limits, self.metrics, self.allowed)
             if not proposals:
-                return state, f"no group can be narrowed enough for the next step ({_amounts(limits)})"
+                return state, (
+                    f"no group can be narrowed enough for the next step ({_amounts(limits)}); "
+                    "more iterations make smaller steps"
+                )
             self.observer.iteration(state, limits, proposals, self.schedule.pace.iterations)
             outcomes = self._make(proposals, state)
             candidates = [outcome for outcome in outcomes if not outcome.dropped]

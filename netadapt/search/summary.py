@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from netadapt.lut.calibration import measure_network
-from netadapt.lut.estimator import Correction
+from netadapt.lut.predictor import Predictor
 from netadapt.measure.compare import compare
 from netadapt.measure.device import Device
+from netadapt.measure.measurement import UNITS
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.budget import Schedule
 from netadapt.search.options import Options
@@ -23,14 +25,6 @@ Product = tuple[State, Path, Evaluation]
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """How latency was predicted: the part that every run costs, in ns, and the correction."""
-
-    fixed_part: float
-    correction: Correction
-
-
-@dataclass(frozen=True)
 class Finished:
     """Everything about a finished run but its two networks."""
 
@@ -40,10 +34,10 @@ class Finished:
     options: Options
     folder: RunFolder
     schedule: Schedule
-    prediction: Prediction
+    predictors: Mapping[str, Predictor]
 
 
-def summarise(run: Finished, original: Product, adapted: Product, measured: int) -> dict[str, Any]:
+def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, Any]:
     """Measure both networks, alone and interleaved, and put everything together as plain values.
 
     Raises:
@@ -73,13 +67,16 @@ def summarise(run: Finished, original: Product, adapted: Product, measured: int)
         "adapted": _product(run, adapted),
         "speedup": {"ratio": ratio, "low": low, "high": high, "verdict": comparison.verdict},
         "prediction": {
-            "fixed_part_ns": run.prediction.fixed_part,
-            "correction": asdict(run.prediction.correction),
-            "left_out": [asdict(group) for group in run.network.left_out],
-            "unknown_operations": sorted(set(run.network.plan.unknown)),
+            metric: {
+                "fixed_part": round(predictor.estimator.fixed_part),
+                "correction": asdict(predictor.estimator.correction),
+            }
+            for metric, predictor in run.predictors.items()
         },
+        "left_out": [asdict(group) for group in run.network.left_out],
+        "unknown_operations": sorted(set(run.network.plan.unknown)),
         "pareto": _accepted(run.folder),
-        "cost": _cost(run.folder, measured),
+        "cost": _cost(run),
     }
 
 
@@ -89,14 +86,26 @@ def _product(run: Finished, product: Product) -> dict[str, Any]:
         "widths": state.widths,
         "macs": run.network.plan.macs(state.widths),
         "params": run.network.plan.params(state.widths),
-        "predicted_latency_ns": round(state.resources["latency"]),
-        "latency_ns": measure_network(run.device, onnx.read_bytes(), "latency"),
+        **_costs(run, state, onnx),
         "holdout_accuracy": state.score,
         "test_accuracy": test.score,
         "test_images": test.count,
         "onnx": str(onnx.relative_to(run.folder.path)),
         "weights": str(state.weights.relative_to(run.folder.path)),
     }
+
+
+def _costs(run: Finished, state: State, onnx: Path) -> dict[str, Any]:
+    """Predicted and measured cost in each metric of the platform: `predicted_latency_ns`, `latency_ns`, ..."""
+    costs: dict[str, Any] = {}
+    for metric in run.predictors:
+        measurement = measure_network(run.device, onnx.read_bytes(), metric)
+        name = f"{metric}_{UNITS[metric].lower()}"
+        costs[f"predicted_{name}"] = round(state.resources[metric])
+        costs[name] = measurement.value
+        costs[f"{metric}_status"] = measurement.status
+        costs["provenance"] = asdict(measurement.provenance)
+    return costs
 
 
 def _accepted(folder: RunFolder) -> list[dict[str, Any]]:
@@ -113,8 +122,8 @@ def _accepted(folder: RunFolder) -> list[dict[str, Any]]:
     ]
 
 
-def _cost(folder: RunFolder, measured: int) -> dict[str, Any]:
-    outcomes = [entry["outcome"] for entry in folder.events if entry["event"] == "proposal"]
+def _cost(run: Finished) -> dict[str, Any]:
+    outcomes = [entry["outcome"] for entry in run.folder.events if entry["event"] == "proposal"]
     return {
         "proposals": len(outcomes),
         "dropped_proposals": [
@@ -126,8 +135,8 @@ def _cost(folder: RunFolder, measured: int) -> dict[str, Any]:
             for outcome in outcomes
             if outcome["dropped"]
         ],
-        "training_seconds": round(sum(_seconds(entry) for entry in folder.events), 3),
-        "measurements": measured,
+        "training_seconds": round(sum(_seconds(entry) for entry in run.folder.events), 3),
+        "measurements": sum(predictor.costs.measured for predictor in run.predictors.values()),
     }
 
 

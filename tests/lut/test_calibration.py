@@ -204,12 +204,12 @@ def test_a_disturbed_network_is_measured_once_more_and_the_lesser_value_counts(s
     for values, expected in (([900, 700], 700), ([700, 900], 700)):
         remaining = iter(values)
         device = MadeUpDevice(lambda widths, remaining=remaining: next(remaining), iter([status, "converged"]))
-        assert measure_network(device, b"{}", "latency") == expected
+        assert measure_network(device, b"{}", "latency").value == expected
         assert len(device.measured) == 2
 
 
 @pytest.mark.parametrize("status", ["converged", "stable-noisy"])
 def test_an_undisturbed_network_is_measured_once(status: str) -> None:
     device = MadeUpDevice(lambda widths: 900, iter([status]))
-    assert measure_network(device, b"{}", "latency") == 900
+    assert measure_network(device, b"{}", "latency").value == 900
     assert len(device.measured) == 1
