@@ -84,9 +84,7 @@ class Search:
     def _accept(self, best: Outcome, state: State) -> State:
         iteration = state.iteration + 1
         proposal = best.proposal
-        weights = self.folder.weights(iteration)
-        weights.parent.mkdir(exist_ok=True)
-        best.weights.replace(weights)
+        weights = self.folder.keep_weights(best, iteration)
         resources = predict(self.metrics, proposal.widths)
         accepted = State(iteration, proposal.widths, resources, best.score, best.loss, weights)
         self.keep(accepted)

@@ -129,6 +129,16 @@ class RunFolder:
         position = list(proposal.widths).index(proposal.group)
         return self.path / "proposals" / f"{proposal.iteration:02d}-{position:03d}-{name}.safetensors"
 
+    def keep_weights(self, outcome: Outcome, iteration: int) -> Path:
+        """Make the weights of a proposal those of the network of `iteration`."""
+        kept = self.weights(iteration)
+        try:
+            kept.parent.mkdir(exist_ok=True)
+            outcome.weights.replace(kept)
+        except OSError as error:
+            raise RunError(f"{kept} cannot be written ({error}); resume when it can") from error
+        return kept
+
     def clear_proposals(self) -> None:
         """Remove what an iteration leaves behind once its best proposal has been accepted."""
         shutil.rmtree(self.path / "proposals", ignore_errors=True)

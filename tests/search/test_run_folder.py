@@ -156,3 +156,15 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot be written"):
         open_run(tmp_path / "file" / "run")
+
+
+def test_the_weights_of_the_best_proposal_become_those_of_its_iteration(tmp_path: Path) -> None:
+    with open_run(tmp_path) as folder:
+        target = folder.proposal_weights(PROPOSAL)
+        target.parent.mkdir()
+        target.write_text("weights")
+        outcome = Outcome(PROPOSAL, 0.5, 1.0, 2.0, target)
+        assert folder.keep_weights(outcome, 1).read_text() == "weights"
+        assert not target.exists()
+        with pytest.raises(RunError, match="resume when it can"):
+            folder.keep_weights(outcome, 2)
