@@ -199,7 +199,9 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
         return
     rows = [[label, f"{value:+.2%}" if label == "bias" else f"{value:.2%}"] for label, value in figures.items()]
     rows[5][1] = f"{accuracy.spearman:.4f}"
-    corrected = f"corrected by {correction.networks} other networks" if correction.networks else "uncorrected"
+    corrected = "uncorrected"
+    if correction.networks:
+        corrected = f"corrected by {correction.networks} other networks (residual {correction.residual:.1%})"
     title = (
         f"{name} on {device.platform.name} (tier: {device.platform.tier}): predicted against measured latency of "
         f"{len(accuracy.samples)} random-width networks, {corrected}"

@@ -14,6 +14,7 @@ from netadapt.lut.estimator import Correction, Estimator
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.measure.measurement import Measurement
+from netadapt.measure.protocol import PROTOCOL_VERSION
 from netadapt.network.plan import Widths
 
 #: Whole networks that a correction is fitted on, the original included.
@@ -57,16 +58,19 @@ class Calibrator:
     def correction(self, estimator: Estimator, seed: int = 0) -> Correction:
         """The stored correction of this network, or a new one from `NETWORKS` whole-network measurements.
 
+        One that does not explain what it was fitted on is not stored: the next time, the machine may be quieter.
+
         Raises:
             ModelError, MeasurementError, TableError: a network could not be exported, measured or stored.
 
         """
-        digest = estimator.plan.digest
-        stored = self.table.get_network(self.device.fingerprint, digest, self.metric)
+        key = f"{estimator.plan.digest} protocol {PROTOCOL_VERSION}"
+        stored = self.table.get_network(self.device.fingerprint, key, self.metric)
         if stored is not None:
             return Correction(**json.loads(stored))
         correction = self._fit(estimator, seed)
-        self.table.put_network(self.device.fingerprint, digest, json.dumps(asdict(correction)), self.metric)
+        if correction.explains:
+            self.table.put_network(self.device.fingerprint, key, json.dumps(asdict(correction)), self.metric)
         return correction
 
     def fixed_part_only(self, estimator: Estimator) -> Correction:

@@ -19,6 +19,8 @@ from netadapt.network.workload import EMPTY_RUN, Workload
 #: Gives the cost of each workload in the metric's unit (ns), measuring it first where necessary.
 CostSource = Callable[[Sequence[Workload]], Mapping[Workload, int]]
 
+#: Mean error on the very networks a correction was fitted on above which something else was going on.
+_WORST_RESIDUAL = 0.05
 #: A workload of more possible combinations of channel counts than this is looked up one by one (long concats).
 _MOST_CELLS = 1 << 22
 
@@ -35,6 +37,11 @@ class Correction:
     offset: float = 0.0
     networks: int = 0
     residual: float = 0.0
+
+    @property
+    def explains(self) -> bool:
+        """Whether the corrected prediction agrees with what it was fitted on, within 5 % on average."""
+        return self.residual <= _WORST_RESIDUAL
 
 
 class Estimator:

@@ -127,6 +127,12 @@ class Adaptation:
         self.observer.stage("measuring the original network")
         corrected = self.options.correction
         corrections = {metric: predictor.calibrate(corrected) for metric, predictor in self._predictors.items()}
+        for metric, correction in corrections.items():
+            if not correction.explains:
+                self.observer.note(
+                    f"{metric} of whole networks is {correction.residual:.0%} off its prediction on average: the "
+                    "machine is busy, or the network does something that its layers alone do not show"
+                )
         resources = predict(self._metrics, self.network.widths)
         self._schedule(resources, self.options.budgets)
         self.observer.stage("evaluating the original network")

@@ -138,6 +138,16 @@ def test_correction_is_stored_and_not_measured_again(table: Table) -> None:
     assert device.measured == []
 
 
+def test_a_correction_that_explains_nothing_is_used_once_but_not_stored(table: Table) -> None:
+    noise = iter([1.0, 1.3, 1.0, 1.3, 1.0, 1.3, 1.0, 1.3])
+    busy = calibrator(table, MadeUpDevice(lambda widths: next(noise) * layers_only(widths))).correction(estimator())
+    assert busy.residual > 0.05
+    assert not busy.explains
+    quiet = MadeUpDevice(lambda widths: 2 * layers_only(widths))
+    assert calibrator(table, quiet).correction(estimator()).scale == pytest.approx(2, rel=1e-3)
+    assert len(quiet.measured) == NETWORKS
+
+
 def test_another_network_has_a_correction_of_its_own(table: Table) -> None:
     calibrator(table, MadeUpDevice(lambda widths: 2 * layers_only(widths))).correction(estimator())
     other = fit_plan(observation(64, 64), {"a": observation(32, 64), "b": observation(64, 32)})
