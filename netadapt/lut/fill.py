@@ -181,8 +181,10 @@ class _Filling:
         now = self._device.measure_workload(REFERENCE, self._metric)
         self.reference_ratio = now.value / self._reference
         if self.reference_ratio < 1 / (1 + DRIFT):
-            # The reference itself was taken at a bad moment: nothing makes a machine faster than it is.
+            # The reference itself was taken at a bad moment: nothing makes a machine faster than it is. What was
+            # measured by it is measured again when it is asked for the next time.
             self._reference = now.value
+            self._table.distrust(self._device.fingerprint)
             self._table.put(REFERENCE, now)
             return True
         return self.reference_ratio > 1 + DRIFT

@@ -131,6 +131,11 @@ class Table:
         with _explained(self.path), _transaction(self._connection):
             self._write(Entry(workload, measurement))
 
+    def distrust(self, fingerprint: str) -> None:
+        """Mark all entries of a platform as contended: they were measured while the machine was slower than it is."""
+        with _explained(self.path), _transaction(self._connection):
+            self._connection.execute("UPDATE entry SET status = 'contended' WHERE fingerprint = ?", (fingerprint,))
+
     def entries(self, fingerprint: str | None = None, metric: str | None = None) -> Iterator[Entry]:
         """All entries of the current protocol version, or those of one platform or metric, in a stable order."""
         conditions, values = ["protocol_version = ?"], [PROTOCOL_VERSION]

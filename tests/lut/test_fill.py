@@ -181,6 +181,17 @@ def test_a_reference_taken_at_a_bad_moment_is_corrected(table):
     assert (report.repeated, report.contended) == (10, 0)
 
 
+def test_what_was_measured_by_a_reference_of_a_bad_moment_is_measured_again_the_next_time(table):
+    slow = FakeDevice()
+    slow.slowness = lambda number: 1.5
+    fill(table, slow, WORKLOADS[:10])
+    device = FakeDevice()
+    fill(table, device, WORKLOADS[10:12])
+    assert table.get(device.fingerprint, WORKLOADS[0]).status == "contended"
+    assert fill(table, device, WORKLOADS[:12]).measured == 10
+    assert values(table, device) == {REFERENCE: 6400} | {conv(channels): 100 * channels for channels in range(1, 13)}
+
+
 def test_a_contended_measurement_is_repeated_once(table):
     device = FakeDevice("simulated")
     device.status = lambda number: "contended" if number in (2, 5, 6) else "converged"
