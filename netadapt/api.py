@@ -95,8 +95,12 @@ def adapt(
     )
     folder = Path(out)
     observer = observer or Observer()
-    observer.stage("finding channel groups")
-    network = analyse(name or type(model).__name__, model, example_input)
+    network = analyse(
+        name or type(model).__name__,
+        model,
+        example_input,
+        on_group=lambda group: observer.stage(f"trying to narrow {group}"),
+    )
 
     def tell_fallback(asked: str, reason: str, used: str) -> None:
         observer.note(f"platform {asked} is not available ({reason}); all measurements are from {used} instead")

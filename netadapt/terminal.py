@@ -43,7 +43,7 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Write one line to standard output, however long it is."""
+    """Write one line to standard output, however long it is; square brackets are markup."""
     RESULTS.print(text, soft_wrap=True)
 
 
@@ -109,8 +109,8 @@ def print_measurements(model: str, costs: Mapping[str, Measurement], as_json: bo
         source = cost.provenance
         width = "unknown" if cost.relative_half_width is None else f"{cost.relative_half_width:.1%}"
         say(
-            f"{model}: {name} {amount(name, cost.value)} +- {width} ({cost.status}, tier: {cost.tier}; {cost.samples} "
-            f"blocks, {cost.clean_fraction:.0%} clean)"
+            f"{escape(model)}: {name} {amount(name, cost.value)} +- {width} ({cost.status}, tier: {cost.tier}; "
+            f"{cost.samples} blocks, {cost.clean_fraction:.0%} clean)"
         )
         say(f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}")
 
@@ -124,7 +124,7 @@ def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: b
         return
     labels = zip("AB", models, (comparison.a_platform, comparison.b_platform), strict=True)
     rows = [
-        [f"{letter}: {model}", platform, amount("latency", cost)]
+        [f"{letter}: {escape(model)}", platform, amount("latency", cost)]
         for (letter, model, platform), cost in zip(labels, (comparison.a_ns, comparison.b_ns), strict=True)
     ]
     print_table(f"Interleaved comparison (tier: {comparison.tier})", ["model", "platform", "latency"], rows)
@@ -197,8 +197,8 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
             }
         )
         return
-    rows = [[label, f"{value:+.2%}" if label == "bias" else f"{value:.2%}"] for label, value in figures.items()]
-    rows[5][1] = f"{accuracy.spearman:.4f}"
+    formats = {"bias": "+.2%", "spearman": ".4f"}
+    rows = [[label, format(value, formats.get(label, ".2%"))] for label, value in figures.items()]
     corrected = "uncorrected"
     if correction.networks:
         corrected = f"corrected by {correction.networks} other networks (residual {correction.residual:.1%})"
@@ -230,7 +230,7 @@ class LiveProgress(Observer):
         self._done = 0
         self._total = 0
         self._label = ""
-        self._best = ""
+        self._best: Outcome | None = None
 
     def stage(self, text: str) -> None:
         """Begin a bar for something new."""
@@ -249,16 +249,17 @@ class LiveProgress(Observer):
         self._done = state.iteration * len(proposals)
         self._total = max(iterations, state.iteration + 1) * len(proposals)
         self._label = f"iteration {state.iteration + 1} of {iterations}"
-        self._best = ""
+        self._best = None
         self._update(self._label, self._done, self._total)
 
     def proposal(self, outcome: Outcome, done: int, total: int) -> None:
         """Count a proposal and remember the best one."""
         if outcome.dropped:
             self.note(f"proposal {outcome.proposal.group} dropped: {outcome.dropped}")
-        else:
-            self._best = max(self._best, f"{outcome.score:.2%} with {outcome.proposal.group}")
-        text = f"{self._label}, proposal {done} of {total}, best {self._best or 'none yet'}"
+        elif self._best is None or outcome.score > self._best.score:
+            self._best = outcome
+        best = f"{self._best.score:.2%} with {self._best.proposal.group}" if self._best else "none yet"
+        text = f"{self._label}, proposal {done} of {total}, best {best}"
         self._update(text, self._done + done, self._total)
 
     def accepted(self, state: State, group: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from netadapt.network.network import AdaptableNetwork
 from netadapt.search.algorithm import Search
 from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
-from netadapt.search.metrics import Estimated, Macs, Metric, Params
+from netadapt.search.metrics import Counted, Estimated, Metric
 from netadapt.search.observer import Observer
 from netadapt.search.options import Options
 from netadapt.search.outcome import State
@@ -66,9 +66,7 @@ class Adaptation:
         require_metrics(self.device.platform, [budget.metric for budget in self.options.budgets])
         started = time.perf_counter()
         with RunFolder.open(self.out, self._config(), resume) as folder, _one_thread():
-            finished = folder.last("finished")
-            if finished is None:
-                finished = self._search_and_finish(folder, started)
+            finished = folder.last("finished") or self._search_and_finish(folder, started)
             summary: dict[str, Any] = finished["summary"]
             folder.write_summary(summary)
         self.observer.finished(summary)
@@ -80,12 +78,10 @@ class Adaptation:
         adapted, stopped = self._search(folder, original, schedule)
         if adapted.iteration == 0:
             raise BudgetError(f"the budget cannot be reached from here: {stopped}")
-        self._fine_tune(folder, adapted)
-        summary = self._conclude(folder, original, adapted, schedule)
+        summary = self._conclude(folder, original, self._fine_tuned(folder, adapted), schedule)
         summary["stopped"] = stopped or None
         summary["cost"]["wall_seconds"] = round(time.perf_counter() - started, 3)
-        folder.record("finished", summary=summary)
-        return {"summary": summary}
+        return folder.record("finished", summary=summary)
 
     # --- before the search ---
 
@@ -110,16 +106,13 @@ class Adaptation:
 
     def _begin(self, folder: RunFolder) -> tuple[State, Schedule]:
         """Measure, calibrate and evaluate the original; or read what an earlier part of this run found."""
-        if folder.last("started") is None:
-            self._start(folder)
-        event = folder.last("started")
-        assert event is not None
+        event = folder.last("started") or self._start(folder)
         for metric, correction in event["corrections"].items():
             self._predictors[metric].estimator.correction = Correction(**correction)
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
         return state, self._schedule(state.resources, self.options.budgets)
 
-    def _start(self, folder: RunFolder) -> None:
+    def _start(self, folder: RunFolder) -> dict[str, Any]:
         # A budget that makes no sense is refused before anything is recorded, and before measuring where possible.
         counted = [metric for metric in self._metrics if metric.name in COUNTED]
         within = [budget for budget in self.options.budgets if budget.metric in COUNTED]
@@ -142,7 +135,7 @@ class Adaptation:
         save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
         state = State(0, self.network.widths, resources, holdout.score, holdout.loss, folder.weights(0))
         self._keep(folder, state)
-        folder.record(
+        return folder.record(
             "started",
             resources=resources,
             score=holdout.score,
@@ -206,10 +199,12 @@ class Adaptation:
 
     # --- after the search ---
 
-    def _fine_tune(self, folder: RunFolder, state: State) -> None:
-        """Long-term fine-tune the last network (paper, Algorithm 1, last line)."""
-        if folder.last("fine-tuned") is not None:
-            return
+    def _fine_tuned(self, folder: RunFolder, state: State) -> State:
+        """The last network after its long-term fine-tune (paper, Algorithm 1, last line)."""
+        event = folder.last("fine-tuned") or self._fine_tune(folder, state)
+        return replace(state, score=event["score"], loss=event["loss"], weights=_adapted_weights(folder))
+
+    def _fine_tune(self, folder: RunFolder, state: State) -> dict[str, Any]:
         self.observer.stage("long-term fine-tune")
         module = load_network(self.network, state.widths, state.weights)
         training = self.options.long_term
@@ -226,24 +221,11 @@ class Adaptation:
         holdout = evaluate(module, self.task, self.dataset.holdout, self.dataset)
         seconds = time.perf_counter() - started
         save_weights(module, _adapted_weights(folder), {"widths": state.widths})
-        adapted = State(
-            state.iteration, state.widths, state.resources, holdout.score, holdout.loss, _adapted_weights(folder)
-        )
-        self._write_onnx(_adapted_onnx(folder), module, adapted)
-        folder.record("fine-tuned", score=holdout.score, loss=holdout.loss, seconds=seconds)
+        self._write_onnx(_adapted_onnx(folder), module, replace(state, score=holdout.score, loss=holdout.loss))
+        return folder.record("fine-tuned", score=holdout.score, loss=holdout.loss, seconds=seconds)
 
-    def _conclude(self, folder: RunFolder, original: State, adapted: State, schedule: Schedule) -> dict[str, Any]:
+    def _conclude(self, folder: RunFolder, original: State, final: State, schedule: Schedule) -> dict[str, Any]:
         self.observer.stage("testing and measuring original and adapted network")
-        tuned = folder.last("fine-tuned")
-        assert tuned is not None
-        final = State(
-            adapted.iteration,
-            adapted.widths,
-            adapted.resources,
-            tuned["score"],
-            tuned["loss"],
-            _adapted_weights(folder),
-        )
         modules = [load_network(self.network, state.widths, state.weights) for state in (original, final)]
         # The only time that the test split is read.
         started = time.perf_counter()
@@ -272,7 +254,8 @@ class Adaptation:
     @cached_property
     def _metrics(self) -> tuple[Metric, ...]:
         estimated = [Estimated(metric, predictor.estimator) for metric, predictor in self._predictors.items()]
-        return (*estimated, Macs(self.network.plan), Params(self.network.plan))
+        plan = self.network.plan
+        return (*estimated, Counted("macs", plan.macs), Counted("params", plan.params))
 
 
 def _adapted_weights(folder: RunFolder) -> Path:

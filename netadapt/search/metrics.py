@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from netadapt.lut.estimator import Estimator
-from netadapt.network.plan import Plan, Widths
+from netadapt.network.plan import Widths
 
 
 class Metric(Protocol):
@@ -25,30 +25,15 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True)
-class Macs:
-    """Multiply-accumulates of one run."""
+class Counted:
+    """A metric that follows from the network alone: macs, params."""
 
-    plan: Plan
-    name: str = "macs"
-
-    def predict(self, widths: Widths) -> float:
-        """Count them."""
-        return self.plan.macs(widths)
-
-    def prepare(self, candidates: Sequence[Widths]) -> None:
-        """Nothing has to be measured."""
-
-
-@dataclass(frozen=True)
-class Params:
-    """Trainable parameters."""
-
-    plan: Plan
-    name: str = "params"
+    name: str
+    count: Callable[[Widths], int]
 
     def predict(self, widths: Widths) -> float:
-        """Count them."""
-        return self.plan.params(widths)
+        """Count it."""
+        return self.count(widths)
 
     def prepare(self, candidates: Sequence[Widths]) -> None:
         """Nothing has to be measured."""

@@ -66,8 +66,8 @@ class RunFolder:
             lock.close()
             raise
 
-    def record(self, event: str, **fields: Any) -> None:
-        """Append an event to the journal; when this returns, it survives a kill."""
+    def record(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Append an event to the journal and give it back; when this returns, it survives a kill."""
         entry = {"event": event, **fields}
         line = json.dumps(entry, sort_keys=True)
         try:
@@ -78,6 +78,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{self.path}: the journal cannot be written ({error}); resume when it can") from error
         self.events.append(entry)
+        return entry
 
     def last(self, event: str) -> dict[str, Any] | None:
         """The newest event of a kind."""
