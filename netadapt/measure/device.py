@@ -131,7 +131,8 @@ class RuntimeModule(Protocol):
         """Tell what the platform needs and whether it is there."""
 
 
-_RUNTIMES = {"ort": "netadapt.measure.ort"}
+_LOCAL_RUNTIMES = {"ort": "netadapt.measure.ort", "ncnn": "netadapt.measure.ncnn"}
+_SIMULATOR = "netadapt.measure.simulator.device"
 
 
 def open_device(
@@ -192,4 +193,5 @@ def fingerprint(platform: Platform) -> str:
 
 def runtime_module(platform: Platform) -> RuntimeModule:
     """Import the module that drives the runtime of a platform."""
-    return cast(RuntimeModule, importlib.import_module(_RUNTIMES[platform.runtime.name]))
+    name = _SIMULATOR if platform.transport == "qemu" else _LOCAL_RUNTIMES[platform.runtime.name]
+    return cast(RuntimeModule, importlib.import_module(name))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from netadapt.errors import DefinitionError, UnknownNameError
 from netadapt.measure.measurement import Tier
@@ -33,6 +33,16 @@ class OrtRuntime(_Section):
     threads: int = Field(default=1, ge=1, le=256)
 
 
+class NcnnRuntime(_Section):
+    """ncnn, the engine that many phone applications carry."""
+
+    name: Literal["ncnn"]
+    threads: int = Field(default=1, ge=1, le=256)
+
+
+Runtime = Annotated[OrtRuntime | NcnnRuntime, Field(discriminator="name")]
+
+
 class Limits(_Section):
     """Time limits of one measurement, in seconds, after warm-up."""
 
@@ -47,8 +57,11 @@ class Platform(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str = Field(min_length=1)
     tier: Tier
-    transport: Literal["local"]
-    runtime: OrtRuntime
+    #: "local" runs on this machine, "qemu" in a guest whose clock is the cycles of `core`.
+    transport: Literal["local", "qemu"]
+    #: Name or path of the core model; only with transport "qemu".
+    core: str | None = None
+    runtime: Runtime
     #: Channel counts of an adapted network are multiples of this.
     width_multiple: int = Field(ge=1)
     metrics: _Metrics = ("latency",)
@@ -57,6 +70,14 @@ class Platform(_Section):
     #: Platforms to use instead, in this order, when this one is not available.
     fallback: _Names = ()
     protocol: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _check_core(self) -> Self:
+        if (self.core is not None) != (self.transport == "qemu"):
+            raise ValueError('transport "qemu" needs a core, and only it has one')
+        if (self.tier == "simulated") != (self.transport == "qemu"):
+            raise ValueError('transport "qemu" gives numbers of tier "simulated", and only it does')
+        return self
 
     def workload_timing(self) -> Timing:
         """Parameters for timing a single operation."""
@@ -120,12 +141,20 @@ def read_platform(path: Path) -> Platform:
 
 def _faults(error: ValidationError) -> str:
     faults = [
-        f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
+        f"  {_field(fault['loc'])}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
         if fault["type"] != "missing"
-        else f"  {'.'.join(map(str, fault['loc']))}: missing"
+        else f"  {_field(fault['loc'])}: missing"
         for fault in error.errors()
     ]
     return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(faults)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """The field as the file has it: pydantic adds which kind of runtime it took the section for."""
+    parts = [str(part) for part in location]
+    if len(parts) > 2 and parts[0] == "runtime":
+        del parts[1]
+    return ".".join(parts)
 
 
 def _folders() -> list[Path]:
