@@ -1,42 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "core_state.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    /* Ports are booked in a ring of bits, one a cycle, this far ahead of the oldest instruction that can still issue. */
-    RING_WORDS = 64,
-    RING_CYCLES = RING_WORDS * 64,
-    PREDICTIONS = 1 << 16,
-};
-
-struct Core {
-    uint64_t ready[REGISTERS]; /* cycle at which a register's value can be used */
-    uint64_t now;              /* in order: cycle of the last issue; out of order: cycle of the last dispatch */
-    uint32_t slot;             /* micro-ops already issued or dispatched in that cycle */
-    uint64_t last_result;      /* latest cycle at which any result is there */
-
-    /* In order: the cycle from which a port is free. */
-    uint64_t port_free[MOST_PORTS];
-
-    /* Out of order: retirement cycles of the instructions in the window, and the bookings of each port. */
-    uint64_t window[MOST_WINDOW];
-    uint32_t oldest;
-    uint64_t retirement;
-    uint32_t retired_in_cycle;
-    uint64_t ring_start;
-    uint64_t booked[MOST_PORTS][RING_WORDS];
-
-    uint32_t width, window_size, ports, branch_penalty;
-    uint64_t store_slack; /* how far the bus may be behind before a store stalls */
-    bool out_of_order;
-
-    uint32_t path; /* hash of the blocks executed last */
-    uint32_t *predictions;
-    uint64_t branches, mispredictions;
-    Memory memory;
-};
 
 static uint64_t later(uint64_t a, uint64_t b)
 {
@@ -66,14 +32,15 @@ static void write_results(Core *core, const Operation *operation, uint64_t issue
     core->last_result = later(core->last_result, done);
 }
 
-/* Makes the accesses of instruction `index` and returns the longest delay beyond an L1 hit. */
-static uint64_t access_memory(Core *core, const Operation *operation, uint32_t index, const Access **access,
-                              const Access *end, uint64_t time)
+static uint64_t answer(Core *core, const Operation *operation, uint32_t index, Answers *answers, uint64_t time)
 {
-    uint64_t delay = 0;
-    for (; *access < end && (*access)->index <= index; ++*access)
-        delay = later(delay, memory_access(&core->memory, (*access)->line, operation->stores, time));
-    return delay;
+    uint32_t number = answers->count++;
+    if (number >= answers->known) {
+        answers->times[number] = time - answers->start;
+        answers->delays[number] =
+            core_ask_memory(core, operation, index, &answers->access, answers->end, time);
+    }
+    return answers->delays[number];
 }
 
 /* --- in order ------------------------------------------------------------------------------------------------- */
@@ -95,8 +62,7 @@ static uint64_t take_ports(Core *core, const Operation *operation, uint64_t time
     return time;
 }
 
-static void issue_in_order(Core *core, const Operation *operation, uint32_t index, const Access **access,
-                           const Access *end)
+static void issue_in_order(Core *core, const Operation *operation, uint32_t index, Answers *answers)
 {
     uint64_t time = later(sources_ready(core, operation), core->now);
     if (time == core->now && core->slot >= core->width)
@@ -108,11 +74,11 @@ static void issue_in_order(Core *core, const Operation *operation, uint32_t inde
     core->slot += operation->uops;
     uint64_t done = time + operation->latency;
     if (operation->loads || operation->stores) {
-        uint64_t delay = access_memory(core, operation, index, access, end, time);
+        uint64_t delay = answer(core, operation, index, answers, time);
         if (operation->loads) {
             done += delay;
-        } else if (core->memory.bus_free > time + core->store_slack) {
-            core->now = core->memory.bus_free - core->store_slack;
+        } else if (delay) {
+            core->now = time + delay;
             core->slot = 0;
         }
     }
@@ -129,11 +95,11 @@ static void advance_ring(Core *core)
             core->booked[port][(core->ring_start >> 6) % RING_WORDS] = 0;
 }
 
-/* The first cycle from `time` on in which a port is free. Beyond the ring, which takes thousands of cycles of waiting
- * for memory, ports are taken to be free. */
+/* The first cycle from `time` on in which a port is free. Beyond the horizon, which takes thousands of cycles of
+ * waiting for memory, ports are taken to be free. */
 static uint64_t first_free(const Core *core, uint32_t port, uint64_t time)
 {
-    while (time < core->ring_start + RING_CYCLES - 64) {
+    while (time < core->now + HORIZON) {
         uint64_t free = ~core->booked[port][(time >> 6) % RING_WORDS] >> (time & 63);
         if (free)
             return time + __builtin_ctzll(free);
@@ -144,8 +110,10 @@ static uint64_t first_free(const Core *core, uint32_t port, uint64_t time)
 
 static void book(Core *core, uint32_t port, uint64_t time)
 {
-    if (time < core->ring_start + RING_CYCLES - 64)
-        core->booked[port][(time >> 6) % RING_WORDS] |= 1ull << (time & 63);
+    if (time >= core->now + HORIZON)
+        return;
+    core->booked[port][(time >> 6) % RING_WORDS] |= 1ull << (time & 63);
+    core->last_booked = later(core->last_booked, time);
 }
 
 /* Books one slot on the port of a set that is free first. */
@@ -197,8 +165,7 @@ static void retire(Core *core, uint64_t done)
         core->oldest = 0;
 }
 
-static void issue_out_of_order(Core *core, const Operation *operation, uint32_t index, const Access **access,
-                               const Access *end)
+static void issue_out_of_order(Core *core, const Operation *operation, uint32_t index, Answers *answers)
 {
     dispatch(core, operation->uops);
     uint64_t time = later(sources_ready(core, operation), core->now + 1);
@@ -208,11 +175,8 @@ static void issue_out_of_order(Core *core, const Operation *operation, uint32_t 
             issue = later(issue, book_first_free(core, operation->groups[g].ports, time));
     uint64_t done = issue + operation->latency;
     if (operation->loads || operation->stores) {
-        uint64_t delay = access_memory(core, operation, index, access, end, issue);
-        if (operation->loads)
-            done += delay;
-        else if (core->memory.bus_free > issue + core->store_slack)
-            done = later(done, core->memory.bus_free - core->store_slack);
+        uint64_t delay = answer(core, operation, index, answers, issue);
+        done = operation->loads ? done + delay : later(done, issue + delay);
     }
     write_results(core, operation, issue, done);
     retire(core, done);
@@ -220,32 +184,45 @@ static void issue_out_of_order(Core *core, const Operation *operation, uint32_t 
 
 /* --- the interface ---------------------------------------------------------------------------------------------- */
 
-void core_run(Core *core, const Block *block, const Access *access, uint32_t access_count)
+void core_run_with(Core *core, const Block *block, Answers *answers)
 {
-    const Access *end = access + access_count;
     if (core->out_of_order)
         for (uint32_t i = 0; i < block->length; i++)
-            issue_out_of_order(core, &block->operations[i], i, &access, end);
+            issue_out_of_order(core, &block->operations[i], i, answers);
     else
         for (uint32_t i = 0; i < block->length; i++)
-            issue_in_order(core, &block->operations[i], i, &access, end);
+            issue_in_order(core, &block->operations[i], i, answers);
 }
 
-void core_follow(Core *core, const Block *block, const Block *next)
+void core_run(Core *core, const Block *block, const Access *access, uint32_t access_count)
+{
+    Answers answers;
+    answers.access = access;
+    answers.end = access + access_count;
+    answers.start = core->now;
+    answers.known = answers.count = 0;
+    core_run_with(core, block, &answers);
+}
+
+bool core_predicts(Core *core, const Block *block, const Block *next)
 {
     if (!block->operations[block->length - 1].branches)
-        return;
+        return true;
     core->branches++;
     uint32_t *prediction = &core->predictions[(block->identity * 2654435761u ^ core->path * 0x9E3779B1u) >> 16];
-    if (*prediction != next->identity) {
-        *prediction = next->identity;
-        core->mispredictions++;
-        /* An out-of-order core finds out when the flags are there. */
-        uint64_t known = core->out_of_order ? later(core->ready[REGISTER_FLAGS], core->now) : core->now;
-        core->now = known + core->branch_penalty;
-        core->slot = 0;
-    }
+    bool right = *prediction == next->identity;
+    *prediction = next->identity;
     core->path = core->path << 3 ^ next->identity;
+    core->mispredictions += !right;
+    return right;
+}
+
+void core_mispredict(Core *core)
+{
+    /* An out-of-order core finds out when the flags are there. */
+    uint64_t known = core->out_of_order ? later(core->ready[REGISTER_FLAGS], core->now) : core->now;
+    core->now = known + core->branch_penalty;
+    core->slot = 0;
 }
 
 uint64_t core_now(const Core *core)

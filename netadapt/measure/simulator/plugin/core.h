@@ -32,6 +32,7 @@ typedef struct {
     uint32_t length;
     uint64_t executions;
     const struct Word **words; /* for the report; not read while timing */
+    struct Memo *memo;         /* belongs to replay.c */
     Operation operations[];
 } Block;
 
@@ -50,8 +51,11 @@ Memory *core_memory(Core *);
 /* Advances the core by one block, with the accesses it made in program order. */
 void core_run(Core *, const Block *, const Access *, uint32_t access_count);
 
-/* Tells which block follows `block`, so that the branch predictor learns and a wrong guess is paid for. */
-void core_follow(Core *, const Block *block, const Block *next);
+/* Whether the branch predictor guesses that `next` follows `block`; it learns from the answer. */
+bool core_predicts(Core *, const Block *block, const Block *next);
+
+/* Lets a wrong guess be paid for. */
+void core_mispredict(Core *);
 
 /* The cycle at which everything that was run so far is finished. */
 uint64_t core_now(const Core *);

@@ -2,7 +2,7 @@
  *
  * QEMU plugin that gives a guest program the clock of a named core.
  *
- *     qemu-aarch64 -plugin timing.so,model=CORE.model,capstone=LIBCAPSTONE,report=REPORT.json PROGRAM
+ *     qemu-aarch64 -plugin timing.so,model=CORE.model,capstone=LIBCAPSTONE,report=REPORT.json[,replay=off] PROGRAM
  *
  * QEMU tells about each block of instructions when it translates it, about each execution of a block, and about each
  * access to memory. An executed block is timed when the next one starts, because only then all its accesses are known.
@@ -10,6 +10,7 @@
  */
 #include "marks.h"
 #include "qemu_plugin.h"
+#include "replay.h"
 #include "report.h"
 
 #include <stdio.h>
@@ -32,6 +33,7 @@ static struct {
     Model *model;
     Translator *translator;
     Core *core;
+    Replay *replay;
 
     bool instrumented, simulating, counting, shows_cycles, several_threads;
     Counters begin;
@@ -52,7 +54,7 @@ static Counters read_counters(void)
 {
     const Memory *memory = core_memory(plugin.core);
     Counters counters = {
-        .cycles = core_now(plugin.core),
+        .cycles = replay_now(plugin.replay),
         .branches = core_branches(plugin.core),
         .mispredictions = core_mispredictions(plugin.core),
         .bytes_loaded = plugin.bytes_loaded,
@@ -71,7 +73,7 @@ static void time_pending(void)
 {
     if (!plugin.pending)
         return;
-    core_run(plugin.core, plugin.pending, plugin.accesses, plugin.access_count);
+    replay_run(plugin.replay, plugin.pending, plugin.accesses, plugin.access_count);
     plugin.pending->executions++;
     plugin.pending = NULL;
     plugin.access_count = 0;
@@ -85,7 +87,7 @@ static void on_block(unsigned cpu, void *data)
     Block *block = data, *before = plugin.pending;
     time_pending();
     if (before)
-        core_follow(plugin.core, before, block);
+        replay_follow(plugin.replay, before, block);
     plugin.pending = block;
 }
 
@@ -149,7 +151,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 static void begin_region(void)
 {
     plugin.simulating = plugin.counting = true;
-    core_drain(plugin.core);
+    core_drain(replay_core(plugin.replay));
     for (uint32_t i = 0; i < plugin.block_count; i++)
         plugin.blocks[i]->executions = 0;
     plugin.begin = read_counters();
@@ -222,7 +224,7 @@ static void on_system_call_return(qemu_plugin_id_t id, unsigned cpu, int64_t num
     (void)id, (void)cpu;
     if (!plugin.shows_cycles || number != CLOCK_GETTIME || result || !plugin.clock_address)
         return;
-    uint64_t time = core_now(plugin.core) * NANOSECONDS_A_CYCLE;
+    uint64_t time = replay_now(plugin.replay) * NANOSECONDS_A_CYCLE;
     struct timespec shown = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
     memcpy((void *)(uintptr_t)(plugin.guest_base + plugin.clock_address), &shown, sizeof shown);
 }
@@ -257,8 +259,9 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     plugin.report = argument(argc, argv, "report");
     if (model && capstone && plugin.report && (plugin.model = model_read(model, error, sizeof error)) &&
         (plugin.translator = translator_open(plugin.model, capstone, error, sizeof error))) {
+        const char *replay = argument(argc, argv, "replay");
         plugin.core = core_open(plugin.model);
-        if (plugin.core) {
+        if (plugin.core && (plugin.replay = replay_open(plugin.core, !replay || strcmp(replay, "off")))) {
             register_idle(id);
             return 0;
         }

@@ -1,0 +1,88 @@
+"""Runs inside the simulated machine: loads a runtime once and measures each model in a fork of that process.
+
+Every measurement so starts from the same heap, whatever was measured before, and gives the same cycles to the last
+digit. For the same reason the parent does the same few things for each measurement and allocates nothing that stays.
+
+The host puts `request.json` and the files it names into the working folder and writes one byte to standard input; the
+answer is one byte on standard output: 0, or the exit code or 128 + the signal that ended the fork. The plugin leaves
+`report.json`, the fork `answer.json`, or `error.json` when the model could not be run. Paths are relative, and nothing
+here asks for the working folder's name: the length of a path would move the heap.
+"""
+
+import gc
+import json
+import os
+
+#: Exit code of a fork that has written `error.json`.
+FAILED = 3
+_ANSWERS = [bytes([code]) for code in range(256)]
+
+
+def serve(open_program):
+    """Answer requests until standard input ends. `open_program(request)` gives an object with `run` and `profile`."""
+    gc.disable()
+    _warm_up(open_program)
+    os.write(1, _ANSWERS[0])
+    while os.read(0, 1):
+        child = os.fork()
+        if not child:
+            os._exit(_measure(open_program))
+        _, status = os.waitpid(child, 0)
+        os.write(1, _ANSWERS[128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)])
+
+
+def _warm_up(open_program):
+    """Run a small model once under the plugin, so that forks inherit the runtime's set-up and the decoded words."""
+    # QEMU computes on the host's floating-point unit only once the guest has raised its inexact flag.
+    third = 1.0 / 3.0
+    with open("warm_up.json") as file:
+        program = open_program(json.load(file))
+    for _ in range(2):
+        program.run()
+    mark(WARM_UP)
+    program.run()
+    mark(RELEASE)
+    return third
+
+
+def _measure(open_program):
+    try:
+        with open("request.json") as file:
+            request = json.load(file)
+        program = open_program(request)
+        if request["profile"]:
+            _write("answer.json", {"layers": program.profile(), "threads": _threads()})
+        else:
+            _time(program, request["small_instructions"])
+            _write("answer.json", {"threads": _threads()})
+    except Exception as error:
+        _write("error.json", {"type": type(error).__name__, "message": str(error)})
+        return FAILED
+    return 0
+
+
+def _time(program, small_instructions):
+    """Time one run. A first one, not timed, allocates what only a first run does."""
+    program.run()
+    _region(program)
+    with open("report.json") as file:
+        report = json.load(file)
+    # What is small runs so many times in a row that everything is in its place; large ones do not depend on that.
+    if report["instructions"] < small_instructions:
+        _region(program)
+
+
+def _region(program):
+    run = program.run
+    mark(BEGIN)
+    run()
+    mark(END)
+
+
+def _threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def _write(path, answer):
+    with open(path, "w") as file:
+        json.dump(answer, file)
