@@ -310,6 +310,25 @@ def platforms_check(platform: str, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@command(platforms_app, "setup")
+def platforms_setup(platform: str) -> None:
+    """Get what a platform needs, into the user's cache folder. Can be stopped and started again."""
+    from netadapt import terminal
+    from netadapt.measure.platform import load_platform
+    from netadapt.measure.simulator.install import installed, set_up
+
+    loaded = load_platform(platform)
+    if loaded.transport != "qemu":
+        typer.echo(f"{loaded.name} measures on this machine; there is nothing to set up")
+        return
+    if present := installed():
+        typer.echo(f"{loaded.name} is set up already, in {present.folder}")
+        return
+    with terminal.live_progress() as progress:
+        present = set_up(progress.stage)
+    typer.echo(f"{loaded.name} is set up, in {present.folder}")
+
+
 @command(lut_app, "build")
 def lut_build(
     network: Network,

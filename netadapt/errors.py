@@ -25,6 +25,10 @@ class MeasurementError(NetAdaptError):
     """A model could not be measured on a platform."""
 
 
+class SetupError(MeasurementError):
+    """The simulator could not be set up, or is not set up."""
+
+
 class ModelError(NetAdaptError):
     """A file that is not a usable model, weights that do not fit, or a network that cannot be traced or exported."""
 

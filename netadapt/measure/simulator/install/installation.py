@@ -1,0 +1,202 @@
+"""What is installed, whether it is complete, and the order in which the set-up makes it so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netadapt.errors import SetupError
+from netadapt.files import write_atomically
+from netadapt.measure.device import Check
+from netadapt.measure.lock import MeasuringLock
+from netadapt.measure.simulator.install import apt, qemu, timing_plugin, userland
+from netadapt.measure.simulator.install.pins import installation_folder, pins
+from netadapt.measure.simulator.install.stages import disk_faults_told, remove_leftovers, run
+
+_RECORD = "installation.json"
+#: Exists while nobody sets up; it is never removed, only locked.
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A complete installation of the simulator."""
+
+    #: The guest's `/`, without what tells it about its machine: see `guest_root`.
+    root: Path
+    qemu: Path
+    plugin: Path
+    capstone_library: Path
+    #: Of everything that takes part, by name.
+    versions: dict[str, str]
+    #: What QEMU's process needs besides an empty environment. `-U` each of them for the guest.
+    qemu_environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where guests are started from: everything they are told is relative to it."""
+        return self.root.parent
+
+
+def installed() -> Installation | None:
+    """The installation that belongs to this version of netadapt, None unless it is complete. Starts nothing."""
+    folder = installation_folder()
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        present = Installation(
+            root=folder / "root",
+            qemu=Path(record["qemu"]),
+            plugin=folder / record["plugin"],
+            capstone_library=folder / record["capstone_library"],
+            versions=record["versions"],
+            qemu_environment=record["qemu_environment"],
+        )
+        current = record["sources"] == timing_plugin.sources_digest() and record["qemu_state"] == _state(present.qemu)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # Somebody may have cleared a part of the cache.
+    return present if current and present.plugin.is_file() and present.root.is_dir() else None
+
+
+def require(platform: str = "sim-cortex-a72") -> Installation:
+    """The installation.
+
+    Raises:
+        SetupError: it is not complete; names the command that makes it so.
+
+    """
+    present = installed()
+    if present is None:
+        raise SetupError(f"the simulator is not set up; run: netadapt platforms setup {platform}")
+    return present
+
+
+def set_up(on_stage: Callable[[str], None]) -> Installation:
+    """Make the installation complete, whatever is there of it already.
+
+    Args:
+        on_stage: told what is being done.
+
+    Raises:
+        SetupError: says what is missing and the command that gets it, or why it could not be fetched or written.
+
+    """
+    _require_host()
+    folder = installation_folder()
+    with disk_faults_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _LOCK).touch()
+        with MeasuringLock(folder / _LOCK, lambda: on_stage("waiting for another set-up")).held():
+            return installed() or _make(folder, on_stage)
+
+
+def missing() -> list[Check]:
+    """Tell for each part whether it is there. Raises no error for what is not."""
+    present, folder = installed(), installation_folder()
+    return [
+        _check("QEMU with plugins", lambda: _qemu_detail(folder)),
+        _check("C compiler", lambda: timing_plugin.compiler()[1]),
+        _present("timing plugin", present, ("plugin", "capstone")),
+        _present("arm64 userland", present, ("python3.11-minimal", "libc6")),
+        _present("aarch64 wheels", present, tuple(wheel.name for wheel in pins().guest_wheels)),
+    ]
+
+
+def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
+    remove_leftovers(folder)
+    # What is quick to fail comes first.
+    on_stage("QEMU")
+    emulator = qemu.ensure(folder, on_stage)
+    on_stage("timing plugin")
+    capstone = timing_plugin.capstone(folder)
+    plugin = timing_plugin.build(folder, capstone)
+    qemu.require_plugin(emulator, plugin.library)
+    root = userland.ensure(folder, emulator, on_stage)
+    on_stage("starting a guest")
+    versions = {"qemu": emulator.version, "compiler": plugin.compiler, "plugin": timing_plugin.sources_digest()}
+    if wheel := pins().host_wheel:
+        versions["capstone"] = wheel.version
+    versions |= userland.versions(root)
+    present = Installation(root, emulator.program, plugin.library, capstone, versions, emulator.environment)
+    _prove(present)
+    _record(folder, present)
+    return present
+
+
+def _prove(present: Installation) -> None:
+    """Start a guest with the plugin's QEMU and import the runtimes."""
+    code = (
+        "import sys; sys.path.append('/netadapt/site'); import numpy, onnxruntime, ncnn;"
+        "print(numpy.__version__, onnxruntime.__version__, ncnn.__version__)"
+    )
+    command: list[str | Path] = [
+        present.qemu,
+        "-cpu",
+        "cortex-a72",
+        "-r",
+        "5.10.0",
+        "-L",
+        "root",
+        f"root/{userland.PYTHON}",
+    ]
+    said = run(
+        [*command, "-s", "-P", "-S", "-c", code],
+        "importing the runtimes in a guest",
+        120,
+        present.qemu_environment,
+        present.folder,
+    )
+    expected = " ".join(wheel.version for wheel in pins().guest_wheels)
+    if said.strip() != expected:
+        raise SetupError(f"the guest imported versions {said.strip()} of its runtimes, expected {expected}")
+
+
+def _record(folder: Path, present: Installation) -> None:
+    record: dict[str, Any] = {
+        "qemu": str(present.qemu),
+        "qemu_state": _state(present.qemu),
+        "qemu_environment": present.qemu_environment,
+        "plugin": str(present.plugin.relative_to(folder)),
+        "capstone_library": str(present.capstone_library.relative_to(folder)),
+        "sources": timing_plugin.sources_digest(),
+        "versions": present.versions,
+    }
+    write_atomically(folder / _RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _state(program: Path) -> list[int]:
+    """What changes when a program is replaced by another version."""
+    status = program.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _require_host() -> None:
+    if not sys.platform.startswith("linux"):
+        raise SetupError(
+            f"the simulator needs Linux (QEMU's user mode emulation exists there only), not {sys.platform}"
+        )
+    apt.require_apt()
+
+
+def _check(what: str, ask: Callable[[], str]) -> Check:
+    try:
+        return Check(what, True, ask())
+    except SetupError as error:
+        return Check(what, False, str(error))
+
+
+def _qemu_detail(folder: Path) -> str:
+    found = qemu.find(folder)
+    if found is None:
+        raise SetupError(f"{qemu.PROGRAM} is not on PATH; the set-up gets it")
+    return f"{found.program}, version {found.version}"
+
+
+def _present(what: str, present: Installation | None, names: tuple[str, ...]) -> Check:
+    if present is None:
+        return Check(what, False, "not set up, or by another version of netadapt")
+    return Check(what, True, ", ".join(f"{name} {present.versions.get(name, '?')}" for name in names))
