@@ -317,13 +317,20 @@ def _input_shapes(workload: Workload) -> list[tuple[int, ...]]:
 
 
 def _is_linear(workload: Workload) -> bool:
-    """A convolution of what a global average pool left, so in a squeeze-excite: pnnx makes a linear layer of it."""
-    return (
+    """Whether this is a convolution of a squeeze-excite: pnnx makes linear layers of those, 1.5 times as fast.
+
+    Their input is what a global average pool left. A convolution of an image that strides have shrunk to one pixel
+    remains one; it looks the same but for this: a squeeze has an activation and fewer outputs than inputs, where the
+    narrowing convolutions of networks have none, and an excite ends in a sigmoid.
+    """
+    alike = (
         workload.op == "conv"
         and workload.groups == 1
         and workload.in_size == workload.kernel == workload.stride == (1, 1)
         and workload.padding == (0, 0)
     )
+    squeezes = workload.out_channels < workload.in_channels[0] and workload.activation != "none"
+    return alike and (squeezes or workload.activation in ("sigmoid", "hardsigmoid"))
 
 
 def _works_on_features(workload: Workload) -> bool:

@@ -7,45 +7,25 @@ cache.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import cached_property
-from importlib import metadata
-from itertools import cycle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt import __version__
-from netadapt.errors import MeasurementError, ModelError, NetAdaptError
+from netadapt.errors import MeasurementError, ModelError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
-from netadapt.measure.gauge import Gauge
+from netadapt.measure.local import LocalDevice, Program, activations, checks, version
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
-from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
-from netadapt.measure.protocol import PROTOCOL_VERSION, CallableSource, Sample, Timing, collect
-from netadapt.network.workload import EMPTY_RUN, Workload
+from netadapt.network.workload import Workload
 
 _DISTRIBUTION = "onnxruntime"
 #: How workloads are prepared (layout, copies); changes the cost, so it is part of the fingerprint.
 _PREPARATION = "interior-2,copies-1"
-#: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
-#: the last layer of mobilenet_v1, 4 MB, takes 0.05 ms alone and 0.23 ms in the network. So copies of a workload that
-#: together fill this much are run in turn. The sum of the layers of 22 random-width networks divided by the time of
-#: the whole: 0.91 to 0.97 without, 0.95 to 0.99 with copies; twice as much overshoots on small images.
-_WORKING_SET = 8 << 20
-_MOST_COPIES = 8
-#: What is smaller stays in the first caches or is fetched in no time.
-_SMALL = 128 << 10
-#: What the speed of the core is read off: about 15 us of convolution, a few times.
-_GAUGE = Workload("conv", (64,), 64, (14, 14), bias=True, activation="relu")
-_GAUGE_RUNS = 3
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -77,7 +57,7 @@ def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] 
 def identity(platform: Platform) -> dict[str, str]:
     """Version of ONNX Runtime, CPU model and the vector extension its kernels use."""
     return {
-        "version": _version(),
+        "version": version(_DISTRIBUTION),
         "cpu": machine.cpu_model(),
         "vectors": machine.vector_extension(),
         "preparation": _PREPARATION,
@@ -86,104 +66,39 @@ def identity(platform: Platform) -> dict[str, str]:
 
 def check(platform: Platform) -> list[Check]:
     """Check that ONNX Runtime is there, that there are cores enough, and that a run of nothing gives a time."""
-    threads = platform.runtime.threads
-    checks = [
-        Check("onnxruntime", _version() != "absent", f"version {_version()}"),
-        Check("cores", machine.cores() >= threads, f"{machine.cores()} for {threads} thread(s)"),
-    ]
-    try:
-        with open_device(platform, platform.name, None) as device:
-            empty = device.measure_workload(EMPTY_RUN)
-    except NetAdaptError as error:
-        return [*checks, Check("measuring", False, str(error))]
-    detail = f"an empty run takes {empty.value} ns ({empty.status}, {empty.clean_fraction:.0%} of blocks clean)"
-    return [*checks, Check("measuring", empty.status != "contended", detail)]
+    return checks(platform, [_DISTRIBUTION], lambda: open_device(platform, platform.name, None))
 
 
-class OrtDevice(Device):
+class OrtDevice(LocalDevice):
     """ONNX Runtime on this machine; measures one model at a time."""
 
     def __init__(self, platform: Platform, requested: str, lock: MeasuringLock) -> None:
-        super().__init__(platform, requested, lock)
+        super().__init__(_DISTRIBUTION, platform, requested, lock)
         self._block = _block_channels()
 
-    @cached_property
-    def _gauge(self) -> Gauge:
-        from netadapt.network.workload_onnx import workload_to_onnx
+    def model_program(self, model: Model) -> Program:
+        """Open a session for a whole model; see `LocalDevice.model_program`."""
+        return OrtProgram(model, self.platform.runtime.threads)
 
-        program = OrtProgram(workload_to_onnx(_GAUGE))
-
-        def work() -> None:
-            for _ in range(_GAUGE_RUNS):
-                program()
-
-        return Gauge(work)
-
-    def costs(self, model: Model) -> dict[str, Measurement]:
-        """Measure a whole model; see `Device.costs`."""
-        with self.exclusive():
-            run = OrtProgram(model, self.platform.runtime.threads)
-            return {"latency": self._latency(run, self.platform.network_timing(), "model")}
-
-    def workload_costs(self, workload: Workload) -> dict[str, Measurement]:
-        """Measure one operation in the layout it has inside a network; see `Device.workload_costs`."""
+    def workload_program(self, workload: Workload) -> tuple[Callable[[], Program], str]:
+        """Make the operation what it is inside a network; see `LocalDevice.workload_program`."""
         from netadapt.network.workload_onnx import workload_to_onnx
 
         model = workload_to_onnx(workload)
-        with self.exclusive():
-            inner = self._interior(model, workload)
-            run = in_turn(lambda: OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None))
-            form = "interior" if inner else "model"
-            return {"latency": self._latency(run, self.platform.workload_timing(), form)}
+        inner = self._interior(model, workload)
+        form = "interior" if inner else "model"
+        return lambda: OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None), form
 
-    @contextmanager
-    def load(self, model: Model) -> Iterator[CallableSource]:
-        """Open a session for interleaved timing; see `Device.load`."""
-        run = OrtProgram(model, self.platform.runtime.threads)
-        yield CallableSource(run, self.platform.network_timing(), gauge=self._gauge)
+    def gauge_program(self, workload: Workload) -> Program:
+        """Open a session for an operation as it stands; see `LocalDevice.gauge_program`."""
+        from netadapt.network.workload_onnx import workload_to_onnx
+
+        return OrtProgram(workload_to_onnx(workload))
 
     def _interior(self, model: bytes, workload: Workload) -> bytes | None:
         from netadapt.measure.interior import interior, with_neighbours
 
         return interior(optimised(with_neighbours(model, workload)), workload, self._block)
-
-    def _latency(self, run: Callable[[], None], timing: Timing, form: str) -> Measurement:
-        source = CallableSource(run, timing, gauge=self._gauge)
-        source.warm_up()
-        return self._measurement(collect(source, timing), form)
-
-    def _measurement(self, sample: Sample, form: str) -> Measurement:
-        return Measurement(
-            metric="latency",
-            unit=UNITS["latency"],
-            value=round(sample.first_quartile),
-            minimum=round(sample.minimum),
-            median=round(sample.median),
-            mad=round(sample.mad),
-            samples=sample.samples,
-            clean_fraction=sample.clean_fraction,
-            relative_half_width=sample.relative_half_width,
-            status=sample.status,
-            tier=self.platform.tier,
-            provenance=self._provenance(form),
-        )
-
-    def _provenance(self, form: str) -> Provenance:
-        return Provenance(
-            platform=self.platform.name,
-            requested=self.requested,
-            fingerprint=self.fingerprint,
-            protocol_version=PROTOCOL_VERSION,
-            netadapt=__version__,
-            runtime=_DISTRIBUTION,
-            runtime_version=_version(),
-            machine=machine.cpu_model(),
-            cores=machine.cores(),
-            os=machine.operating_system(),
-            date=datetime.now(UTC).date().isoformat(),
-            commit=machine.commit(),
-            form=form,
-        )
 
 
 class OrtProgram:
@@ -233,18 +148,6 @@ class OrtProgram:
             raise ModelError(f"{self._name}: fails when it is run: {error}") from error
 
 
-def in_turn(make: Callable[[], OrtProgram]) -> Callable[[], None]:
-    """Run a program, or copies of it in turn, so that each finds the cache as it would inside a network."""
-    first = make()
-    copies = 1 if first.bytes < _SMALL else min(_MOST_COPIES, -(-_WORKING_SET // first.bytes))
-    following = cycle([first, *(make() for _ in range(copies - 1))]).__next__
-
-    def run() -> None:
-        following()()
-
-    return run
-
-
 def optimised(model: bytes) -> bytes:
     """Save the model as ONNX Runtime runs it: fused, and in the layout of this CPU.
 
@@ -285,12 +188,11 @@ def _session(model: Model, options: Any, name: str) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common base
         if type(error).__name__ == "NotImplemented":
-            raise MeasurementError(f"{name}: onnxruntime {_version()} cannot run it: {error}") from error
-        raise ModelError(f"{name}: not a model that onnxruntime {_version()} can load: {error}") from error
+            raise MeasurementError(f"{name}: onnxruntime {version(_DISTRIBUTION)} cannot run it: {error}") from error
+        raise ModelError(f"{name}: not a model that onnxruntime {version(_DISTRIBUTION)} can load: {error}") from error
 
 
 def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray[Any]:
-    """Numbers of the size of images and activations; never denormal ones, which are slow."""
     if value.type not in _TYPES:
         raise ModelError(f"{name}: input {value.name!r} has type {value.type}, which cannot be filled")
     if not all(isinstance(length, int) and length > 0 for length in value.shape):
@@ -301,9 +203,7 @@ def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray
     if kind.kind != "f":
         # Zero is a valid index, class and flag.
         return np.zeros(value.shape, kind)
-    signs = random.choice(np.array([-1, 1]), math.prod(value.shape)).reshape(value.shape)
-    values: NDArray[Any] = signs * random.uniform(0.05, 1.0, value.shape)
-    return values.astype(kind)
+    return activations(random, value.shape).astype(kind)
 
 
 def _block_channels() -> int:
@@ -311,10 +211,3 @@ def _block_channels() -> int:
     from netadapt.network.workload_onnx import workload_to_onnx
 
     return block_channels(optimised(workload_to_onnx(Workload("conv", (1,), 1))))
-
-
-def _version() -> str:
-    try:
-        return metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "absent"

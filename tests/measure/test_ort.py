@@ -16,7 +16,7 @@ from small_models import FLOAT, matmul, model, relu
 from netadapt.errors import MeasurementError, ModelError, UnknownNameError
 from netadapt.measure.device import check_platform, fingerprint, open_device
 from netadapt.measure.measurement import STATUSES
-from netadapt.measure.ort import OrtProgram, in_turn
+from netadapt.measure.ort import OrtProgram
 from netadapt.measure.platform import load_platform
 from netadapt.measure.protocol import PROTOCOL_VERSION
 from netadapt.network.workload import EMPTY_RUN, Workload
@@ -155,29 +155,6 @@ def test_the_form_of_a_workload_is_recorded(device):
     assert device.measure_workload(CONV).provenance.form == "interior"
     # Nothing is left of it inside a network.
     assert device.measure_workload(Workload("activation", (4,), 4)).provenance.form == "model"
-
-
-class FakeProgram:
-    def __init__(self, size, log):
-        self.bytes = size
-        self.log = log
-        self.name = len(log.setdefault("made", []))
-        log["made"].append(self.name)
-
-    def __call__(self):
-        self.log.setdefault("ran", []).append(self.name)
-
-
-@pytest.mark.parametrize(
-    ("size", "copies"), [(1_000, 1), (131_071, 1), (131_072, 8), (3 << 20, 3), (4 << 20, 2), (9 << 20, 1)]
-)
-def test_copies_fill_the_working_set_and_run_in_turn(size, copies):
-    log = {}
-    run = in_turn(lambda: FakeProgram(size, log))
-    for _ in range(2 * copies):
-        run()
-    assert log["made"] == list(range(copies))
-    assert log["ran"] == 2 * list(range(copies))
 
 
 def test_a_program_knows_the_memory_it_touches():
