@@ -35,7 +35,7 @@ def test_activations_have_both_signs_and_are_never_denormal():
     values = activations(np.random.default_rng(0), (3, 50))
     assert values.shape == (3, 50)
     assert values.min() < 0 < values.max()
-    assert 0.05 <= np.abs(values).min()
+    assert np.abs(values).min() >= 0.05
     assert np.abs(values).max() <= 1
 
 
