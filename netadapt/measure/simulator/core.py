@@ -1,0 +1,561 @@
+"""Core models: TOML files that say what the instructions of a core cost, and what its caches and memory do."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from netadapt.errors import DefinitionError, UnknownNameError
+
+SCHEMA_VERSION = 1
+LINE_BYTES = 64
+
+#: What the plugin has room for.
+MOST_PORTS = 16
+MOST_PORT_GROUPS = 4
+MOST_LATENCY = 200
+
+#: Forms whose cost LLVM's models do not tell, of every core; beside the generated tables.
+COMMON_TABLE = "common.toml"
+
+_Source = Annotated[str, Field(min_length=1)]
+_Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+_Latency = Annotated[int, Field(ge=0, le=MOST_LATENCY)]
+_MicroOps = Annotated[int, Field(ge=1, le=64)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Number(_Section):
+    """A number of the core file and where it is from."""
+
+    source: _Source
+    #: Chosen so that simulated and published latencies of a board agree.
+    fitted: bool = False
+
+
+class _Count(_Number):
+    value: int = Field(ge=1, le=4096)
+
+
+class _CountOrNone(_Number):
+    value: int = Field(ge=0, le=4096)
+
+
+class _Cycles(_Number):
+    value: int = Field(ge=0, le=MOST_LATENCY)
+
+
+class _Bytes(_Number):
+    value: int = Field(ge=LINE_BYTES, le=1 << 30)
+
+
+class _Rate(_Number):
+    value: float = Field(gt=0, le=1e6)
+
+
+class _Energy(_Number):
+    value: float = Field(ge=0, le=1e6)
+
+
+class _Clock(_Section):
+    mhz: _Count
+
+
+class _Pipeline(_Section):
+    order: Literal["in-order", "out-of-order"]
+    width: _Count
+    window: _Count | None = None
+    branch_penalty: _Cycles
+    ports: Annotated[_Names, Field(max_length=MOST_PORTS)]
+
+
+class _Cache(_Section):
+    size_bytes: _Bytes
+    ways: _Count
+    latency_cycles: _Cycles
+
+
+class _Prefetch(_Section):
+    streams: _Count
+    confidence: _CountOrNone
+    degree: _CountOrNone
+
+
+class _Dram(_Section):
+    latency_ns: _Rate
+    bandwidth_mb_s: _Rate
+
+
+class _Store(_Section):
+    buffer_lines: _Count
+
+
+class _EnergySection(_Section):
+    integer: _Energy
+    load: _Energy
+    store: _Energy
+    branch: _Energy
+    fp_fma_lane: _Energy
+    fp_lane: _Energy
+    simd: _Energy
+    l1_access: _Energy
+    l2_access: _Energy | None = None
+    l3_access: _Energy | None = None
+    dram_line: _Energy
+    static_mw: _Energy
+
+
+class _PortUse(_Section):
+    any_of: _Names
+    cycles: int = Field(ge=1, le=MOST_LATENCY)
+
+
+_PortUses = Annotated[tuple[_PortUse, ...], Field(strict=False, max_length=MOST_PORT_GROUPS)]
+
+
+class _Correction(_Section):
+    forms: _Names
+    source: _Source
+    latency: _Latency | None = None
+    uops: _MicroOps | None = None
+    accumulator_advance: _Latency | None = None
+    ports: _PortUses | None = None
+
+
+class _CoreFile(_Section):
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = Field(min_length=1)
+    qemu_cpu: str = Field(min_length=1)
+    forms: str = Field(min_length=1)
+    clock: _Clock
+    pipeline: _Pipeline
+    cache: Annotated[tuple[_Cache, ...], Field(strict=False, min_length=1, max_length=3)]
+    prefetch: _Prefetch
+    dram: _Dram
+    store: _Store
+    energy: _EnergySection
+    corrections: Annotated[tuple[_Correction, ...], Field(strict=False)] = ()
+
+
+class _Group(_Section):
+    latency: _Latency
+    uops: _MicroOps
+    ports: _PortUses = ()
+    forms: _Names
+    source: str = ""
+
+
+class _FormTable(_Section):
+    source: _Source
+    ports: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    group: Annotated[tuple[_Group, ...], Field(strict=False, min_length=1)]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every instruction of one form costs.
+
+    Attributes:
+        latency: cycles until the result can be used.
+        uops: micro-operations that it takes of the core's width and window.
+        accumulator_advance: cycles by which the addend of a multiply-add may be later than the factors.
+        ports: sets of ports as bit masks, with the cycles for which one port of the set is taken.
+
+    """
+
+    latency: int
+    uops: int
+    accumulator_advance: int
+    ports: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One level of data cache; `latency_cycles` come on top of an L1 hit."""
+
+    size_bytes: int
+    ways: int
+    latency_cycles: int
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """Streams followed, touches of neighbouring lines before one starts, and lines fetched ahead."""
+
+    streams: int
+    confidence: int
+    degree: int
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Picojoules an event, and the power that flows all the time, in milliwatts.
+
+    `integer`, `load`, `store`, `branch` and `simd` are what an instruction costs without its data: fetch, decoding and
+    registers. A floating-point instruction costs `simd` and for each element `fp_fma_lane` or `fp_lane`. Accesses of
+    caches are paid once for an instruction (L1) or a line (L2, L3), whether they hit or not.
+    """
+
+    integer: float
+    load: float
+    store: float
+    branch: float
+    fp_fma_lane: float
+    fp_lane: float
+    simd: float
+    l1_access: float
+    l2_access: float
+    l3_access: float
+    dram_line: float
+    static_mw: float
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core on a board, as the simulator sees it; latencies are in cycles of its clock."""
+
+    name: str
+    title: str
+    qemu_cpu: str
+    mhz: int
+    order: Literal["in-order", "out-of-order"]
+    width: int
+    window: int
+    branch_penalty: int
+    ports: tuple[str, ...]
+    caches: tuple[Cache, ...]
+    prefetch: Prefetch
+    dram_latency_cycles: int
+    dram_line_cycles: int
+    store_buffer_lines: int
+    energy: Energy
+    forms: Mapping[str, Form]
+    #: Fields whose numbers were fitted to published latencies of the board, such as "dram.latency_ns".
+    fitted: tuple[str, ...]
+
+    def plugin_text(self) -> str:
+        """The core as the timing plugin reads it: one line a fact, integers only, forms last and sorted."""
+        lines = [
+            f"netadapt-core {SCHEMA_VERSION}",
+            f"order {self.order}",
+            f"width {self.width}",
+            f"window {self.window}",
+            f"branch_penalty {self.branch_penalty}",
+            f"ports {len(self.ports)}",
+            f"store_buffer {self.store_buffer_lines}",
+        ]
+        lines += [f"cache {cache.size_bytes} {cache.ways} {cache.latency_cycles}" for cache in self.caches]
+        lines.append(f"dram {self.dram_latency_cycles} {self.dram_line_cycles}")
+        lines.append(f"prefetch {self.prefetch.streams} {self.prefetch.confidence} {self.prefetch.degree}")
+        lines += [_form_line(text, self.forms[text]) for text in sorted(self.forms)]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that changes a simulated cost, as 64 hexadecimal digits; titles and sources do not."""
+        facts = {"core": self.plugin_text(), "mhz": self.mhz, "qemu_cpu": self.qemu_cpu, "energy": asdict(self.energy)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _form_line(text: str, form: Form) -> str:
+    numbers = [form.latency, form.uops, form.accumulator_advance, len(form.ports)]
+    ports = [f"{mask}:{cycles}" for mask, cycles in form.ports]
+    return " ".join(["form", *map(str, numbers), *ports, "|", text])
+
+
+def list_cores() -> list[str]:
+    """Names of the bundled cores and of those in the user's configuration folder, sorted."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
+
+
+def load_core(name_or_path: str | Path) -> Core:
+    """Read a core file: a path of a TOML file, or the name of a bundled core or one of the user's own.
+
+    A user's core goes before a bundled one of the same name.
+
+    Raises:
+        UnknownNameError: there is no core of that name.
+        DefinitionError: the file, one that it extends, or its table of forms cannot be used; all its faults are listed
+            with their fields.
+
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        return read_core(Path(name_or_path))
+    for folder in _folders():
+        path = folder / f"{text}.toml"
+        if path.is_file():
+            return read_core(path)
+    raise UnknownNameError("core", text, list_cores())
+
+
+def read_core(path: Path) -> Core:
+    """Read one core file with everything it extends.
+
+    Raises:
+        DefinitionError: see `load_core`.
+
+    """
+    fields = _with_extended(path, ())
+    try:
+        content = _CoreFile.model_validate(fields)
+    except ValidationError as error:
+        raise DefinitionError(_message(path, _field_faults(error))) from error
+    faults = _structure_faults(content)
+    table = _read_forms(Path(content.forms), content.pipeline.ports)
+    forms = _corrected(table, content, faults)
+    if faults:
+        raise DefinitionError(_message(path, faults))
+    return _core(content, forms)
+
+
+def _core(content: _CoreFile, forms: dict[str, Form]) -> Core:
+    mhz = content.clock.mhz.value
+    pipeline, prefetch, dram = content.pipeline, content.prefetch, content.dram
+    energy = {
+        name: 0.0 if number is None else float(number.value)
+        for name in _EnergySection.model_fields
+        for number in [getattr(content.energy, name)]
+    }
+    return Core(
+        name=content.name,
+        title=content.title,
+        qemu_cpu=content.qemu_cpu,
+        mhz=mhz,
+        order=pipeline.order,
+        width=pipeline.width.value,
+        window=pipeline.window.value if pipeline.window else 1,
+        branch_penalty=pipeline.branch_penalty.value,
+        ports=pipeline.ports,
+        caches=tuple(
+            Cache(cache.size_bytes.value, cache.ways.value, cache.latency_cycles.value) for cache in content.cache
+        ),
+        prefetch=Prefetch(prefetch.streams.value, prefetch.confidence.value, prefetch.degree.value),
+        dram_latency_cycles=max(1, round(dram.latency_ns.value * mhz / 1000)),
+        dram_line_cycles=max(1, round(LINE_BYTES * mhz / dram.bandwidth_mb_s.value)),
+        store_buffer_lines=content.store.buffer_lines.value,
+        energy=Energy(**energy),
+        forms=MappingProxyType(forms),
+        fitted=tuple(_fitted(content, "")),
+    )
+
+
+def _fitted(section: BaseModel, prefix: str) -> list[str]:
+    """Fields below a section that are marked as fitted, with their full names."""
+    names = []
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        for index, part in enumerate(value if isinstance(value, tuple) else [value]):
+            if not isinstance(part, BaseModel):
+                continue
+            field = f"{prefix}{name}.{index}" if isinstance(value, tuple) else f"{prefix}{name}"
+            names += [field] if getattr(part, "fitted", False) else _fitted(part, f"{field}.")
+    return names
+
+
+# ---- Reading files
+
+
+def _with_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    """The fields of a file, laid over those of the file that it extends."""
+    fields = _read_toml(path, "core file")
+    if isinstance(fields.get("forms"), str):
+        fields["forms"] = str(path.parent / fields["forms"])
+    base_name = fields.pop("extends", None)
+    if base_name is None:
+        return fields
+    if not isinstance(base_name, str):
+        raise DefinitionError(_message(path, [f"  extends: should be the name of a core (found {base_name!r})"]))
+    chain = (*chain, path.resolve())
+    folders = [path.parent, *_folders()]
+    bases = [folder / f"{base_name.removesuffix('.toml')}.toml" for folder in folders]
+    for base in bases:
+        # A user's core may extend the bundled one of its own name.
+        if base.is_file() and base.resolve() not in chain:
+            return _laid_over(_with_extended(base, chain), fields)
+    reason = "extends itself" if any(base.is_file() for base in bases) else "there is no such core"
+    raise DefinitionError(_message(path, [f"  extends: {reason} (found {base_name!r})"]))
+
+
+def _laid_over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged, corrections come after those of the base, and everything else replaces it."""
+    result = dict(base)
+    for name, value in fields.items():
+        old = result.get(name)
+        if name == "corrections" and isinstance(old, list) and isinstance(value, list):
+            result[name] = old + value
+        elif isinstance(old, dict) and isinstance(value, dict) and "value" not in value:
+            result[name] = _laid_over(old, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _read_toml(path: Path, what: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: there is no such {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionError(f"{path}: not a TOML file: {error}") from error
+
+
+def _read_forms(path: Path, ports: tuple[str, ...]) -> dict[str, Form]:
+    """The table of forms with the common ones that it lacks.
+
+    Raises:
+        DefinitionError: a table that cannot be used.
+
+    """
+    forms: dict[str, Form] = {}
+    common = path.parent / COMMON_TABLE
+    for table_path in [common, path] if common.is_file() else [path]:
+        try:
+            table = _FormTable.model_validate(_read_toml(table_path, "table of forms"))
+        except ValidationError as error:
+            raise DefinitionError(_message(table_path, _field_faults(error))) from error
+        faults: list[str] = []
+        for index, group in enumerate(table.group):
+            form = Form(group.latency, group.uops, 0, _masks(group.ports, ports, f"group.{index}", faults))
+            forms.update(dict.fromkeys(group.forms, form))
+        if faults:
+            raise DefinitionError(_message(table_path, faults))
+    return forms
+
+
+def _masks(uses: tuple[_PortUse, ...], ports: tuple[str, ...], field: str, faults: list[str]) -> tuple[Any, ...]:
+    """Port uses as (bit mask, cycles); unknown names are added to the faults."""
+    masks = []
+    for use in uses:
+        unknown = [port for port in use.any_of if port not in ports]
+        for port in unknown:
+            faults.append(f"  {field}.ports: the core has no port {port!r}; it has {', '.join(ports)}")
+        masks.append((sum(1 << ports.index(port) for port in set(use.any_of) - set(unknown)), use.cycles))
+    return tuple(masks)
+
+
+# ---- Checks between fields
+
+
+def _structure_faults(content: _CoreFile) -> list[str]:
+    pipeline = content.pipeline
+    faults = []
+    if pipeline.order == "out-of-order" and pipeline.window is None:
+        faults.append("  pipeline.window: missing; an out-of-order core has one")
+    if pipeline.order == "in-order" and pipeline.window is not None:
+        faults.append("  pipeline.window: an in-order core has none")
+    if len(set(pipeline.ports)) < len(pipeline.ports):
+        faults.append("  pipeline.ports: a port is named twice")
+    return faults + _cache_faults(content) + _energy_faults(content)
+
+
+def _cache_faults(content: _CoreFile) -> list[str]:
+    faults = []
+    for index, cache in enumerate(content.cache):
+        size, ways = cache.size_bytes.value, cache.ways.value
+        sets, rest = divmod(size, ways * LINE_BYTES)
+        if rest or sets & (sets - 1) or not sets:
+            faults.append(
+                f"  cache.{index}.size_bytes: {size} bytes are not {ways} ways x {LINE_BYTES} bytes x a power of two"
+            )
+        if index == 0:
+            if cache.latency_cycles.value:
+                faults.append("  cache.0.latency_cycles: is extra to an L1 hit, so 0 for L1 itself")
+            continue
+        inner = content.cache[index - 1]
+        if size < inner.size_bytes.value:
+            faults.append(f"  cache.{index}.size_bytes: smaller than the level before it")
+        if cache.latency_cycles.value <= inner.latency_cycles.value:
+            faults.append(f"  cache.{index}.latency_cycles: not above that of the level before it")
+    return faults
+
+
+def _energy_faults(content: _CoreFile) -> list[str]:
+    levels = {2: content.energy.l2_access, 3: content.energy.l3_access}
+    return [
+        f"  energy.l{level}_access: missing; the core has {len(content.cache)} levels of cache"
+        for level, energy in levels.items()
+        if level <= len(content.cache) and energy is None
+    ]
+
+
+def _corrected(forms: dict[str, Form], content: _CoreFile, faults: list[str]) -> dict[str, Form]:
+    """The forms after the corrections, in their order; what is wrong with these is added to the faults."""
+    forms = dict(forms)
+    for index, correction in enumerate(content.corrections):
+        field = f"corrections.{index}"
+        ports = None if correction.ports is None else _masks(correction.ports, content.pipeline.ports, field, faults)
+        for pattern in correction.forms:
+            matching = _matching(pattern, forms)
+            if not matching:
+                faults.append(f"  {field}.forms: no form of the table matches {pattern!r}")
+            for text in matching:
+                old = forms[text]
+                forms[text] = Form(
+                    latency=_first(correction.latency, old.latency),
+                    uops=_first(correction.uops, old.uops),
+                    accumulator_advance=_first(correction.accumulator_advance, old.accumulator_advance),
+                    ports=old.ports if ports is None else ports,
+                )
+    for text, form in forms.items():
+        if form.accumulator_advance > form.latency:
+            faults.append(f"  corrections: accumulator_advance of {text!r} is above its latency")
+    return forms
+
+
+def _matching(pattern: str, forms: Mapping[str, Form]) -> list[str]:
+    """Forms that match a pattern with `*` and `?`; brackets mean themselves, as forms are full of them."""
+    expression = re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
+    return [text for text in forms if expression.match(text)]
+
+
+def _first(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
+
+
+# ---- Messages
+
+
+def _message(path: Path, faults: list[str]) -> str:
+    return f"{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(faults)
+
+
+def _field_faults(error: ValidationError) -> list[str]:
+    return [
+        f"  {_field(fault['loc'])}: missing"
+        if fault["type"] == "missing"
+        else f"  {_field(fault['loc'])}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
+        for fault in error.errors()
+    ]
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _folders() -> list[Path]:
+    """Folders searched for core files, the first match counts."""
+    package = resources.files("netadapt")
+    candidates = [platformdirs.user_config_path("netadapt") / "cores"]
+    if isinstance(package, Path):
+        # In a wheel they lie inside the package, in a checkout beside it.
+        candidates += [package / "platforms" / "cores", package.parent / "platforms" / "cores"]
+    return [folder for folder in candidates if folder.is_dir()]
