@@ -39,6 +39,9 @@ class OrtProgram:
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._binding = self._bind()
 
+    def prepare(self):
+        """Nothing: inputs and outputs are bound once."""
+
     def run(self):
         self._session.run_with_iobinding(self._binding)
 
@@ -66,12 +69,18 @@ class OrtProgram:
             kind = np.dtype(_TYPES[value.type])
             array = random.uniform(0.05, 1.0, value.shape) if kind.kind == "f" else np.zeros(value.shape)
             feeds[value.name] = array.astype(kind)
-        names = [value.name for value in self._session.get_outputs()]
         for name, array in feeds.items():
             binding.bind_ortvalue_input(name, self._memory(array, fill=True))
-        for name, array in zip(names, self._session.run(names, feeds)):
-            binding.bind_ortvalue_output(name, self._memory(array, fill=False))
+        for value, array in self._results(feeds):
+            binding.bind_ortvalue_output(value.name, self._memory(array, fill=False))
         return binding
+
+    def _results(self, feeds):
+        """Arrays like the outputs; the model is run for them only where its file does not tell their shapes."""
+        outputs = self._session.get_outputs()
+        if all(isinstance(length, int) for value in outputs for length in value.shape):
+            return [(value, np.empty(value.shape, _TYPES[value.type])) for value in outputs]
+        return list(zip(outputs, self._session.run([value.name for value in outputs], feeds)))
 
     @staticmethod
     def _memory(array, fill):

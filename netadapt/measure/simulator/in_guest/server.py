@@ -19,7 +19,10 @@ _ANSWERS = [bytes([code]) for code in range(256)]
 
 
 def serve(open_program):
-    """Answer requests until standard input ends. `open_program(request)` gives an object with `run` and `profile`."""
+    """Answer requests until standard input ends.
+
+    `open_program(request)` gives an object with `prepare`, `run`, which is timed, and `profile`.
+    """
     gc.disable()
     _warm_up(open_program)
     os.write(1, _ANSWERS[0])
@@ -37,8 +40,8 @@ def _warm_up(open_program):
     third = 1.0 / 3.0
     with open("warm_up.json") as file:
         program = open_program(json.load(file))
-    for _ in range(2):
-        program.run()
+    _run(program)
+    program.prepare()
     mark(WARM_UP)
     program.run()
     mark(RELEASE)
@@ -63,7 +66,7 @@ def _measure(open_program):
 
 def _time(program, small_instructions):
     """Time one run. A first one, not timed, allocates what only a first run does."""
-    program.run()
+    _run(program)
     _region(program)
     with open("report.json") as file:
         report = json.load(file)
@@ -72,7 +75,13 @@ def _time(program, small_instructions):
         _region(program)
 
 
+def _run(program):
+    program.prepare()
+    program.run()
+
+
 def _region(program):
+    program.prepare()
     run = program.run
     mark(BEGIN)
     run()

@@ -1,0 +1,240 @@
+"""Simulated cores: the runtime's own machine code under QEMU, timed by the plugin. Deterministic to the last digit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from netadapt import __version__
+from netadapt.errors import MeasurementError, NetAdaptError
+from netadapt.measure import machine
+from netadapt.measure.device import Check, Device, Model
+from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.platform import Platform
+from netadapt.measure.protocol import PROTOCOL_VERSION, Block
+from netadapt.measure.simulator.core import Core, load_core
+from netadapt.measure.simulator.counts import Counts
+from netadapt.measure.simulator.energy import energy_pj, latency_ns
+from netadapt.measure.simulator.guest import PATIENCE_S, Guest, Request
+from netadapt.measure.simulator.install import installed, missing, require
+from netadapt.measure.simulator.runtimes import GUEST_RUNTIMES
+from netadapt.network.workload import EMPTY_RUN, Workload
+
+#: Largest share of executed instructions that may be of a form that the core's table lacks.
+MOST_UNMODELLED = 0.001
+_SCRIPTS = Path(__file__).parent / "in_guest"
+
+
+def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+    """Open a simulated core; a guest is started when the first model is measured.
+
+    Raises:
+        SetupError: the simulator is not set up.
+        UnknownNameError, DefinitionError: there is no usable core file.
+
+    """
+    return SimulatedDevice(platform, requested)
+
+
+def identity(platform: Platform) -> dict[str, str]:
+    """Everything that moves a cycle: the core, the plugin, and the guest's software."""
+    assert platform.core
+    present = installed()
+    versions = present.versions if present else {}
+    host_only = ("compiler", "qemu", "capstone")
+    return {
+        "core": load_core(platform.core).digest,
+        "scripts": _scripts_digest(),
+        **{name: version for name, version in versions.items() if name not in host_only},
+    }
+
+
+def check(platform: Platform) -> list[Check]:
+    """Check every part of the set-up, the core file, and that a run of nothing gives cycles."""
+    assert platform.core
+    checks = missing()
+    try:
+        core = load_core(platform.core)
+        checks.append(Check("core", True, f"{core.title}, {core.mhz} MHz, {len(core.forms)} forms of instructions"))
+        with open_device(platform, platform.name, None) as device:
+            empty = device.measure_workload(EMPTY_RUN)
+    except NetAdaptError as error:
+        return [*checks, Check("measuring", False, str(error))]
+    return [*checks, Check("measuring", True, f"an empty run takes {empty.value} ns (simulated)")]
+
+
+class SimulatedDevice(Device):
+    """A core whose clock is computed. Measures as many models at once as this machine has cores."""
+
+    def __init__(self, platform: Platform, requested: str = "", patience_s: float = PATIENCE_S) -> None:
+        assert platform.core
+        self._installation = require(platform.name)
+        self.core: Core = load_core(platform.core)
+        super().__init__(platform, requested)
+        self.capacity = machine.cores()
+        self._runtime = GUEST_RUNTIMES[platform.runtime.name]
+        self._patience_s = patience_s
+        self._idle: list[Guest] = []
+        self._counted: dict[str, Counts] = {}
+        self._changing = threading.Lock()
+
+    def costs(self, model: Model) -> dict[str, Measurement]:
+        """Simulate a whole model; see `Device.costs`."""
+        return self._measurements(self.counts(model), "model")
+
+    def workload_costs(self, workload: Workload) -> dict[str, Measurement]:
+        """Simulate one operation; see `Device.workload_costs`."""
+        return self._measurements(self.workload_counts(workload), "operation")
+
+    def counts(self, model: Model) -> Counts:
+        """Count what one run of a model does.
+
+        Raises:
+            ModelError, MeasurementError: as `Device.costs`.
+
+        """
+        return self._count(self._runtime.of_model(model))
+
+    def workload_counts(self, workload: Workload) -> Counts:
+        """Count what one run of an operation does.
+
+        Raises:
+            MeasurementError: as `Device.workload_costs`.
+
+        """
+        return self._count(self._runtime.of_workload(workload))
+
+    def profile(self, model: Model) -> list[dict[str, Any]]:
+        """Name, operator and cycles of each layer of one run of a model, in the order of execution.
+
+        Raises:
+            ModelError, MeasurementError: as `Device.costs`.
+
+        """
+        with self._guest() as guest:
+            return guest.profile(self._runtime.of_model(model))
+
+    @contextmanager
+    def load(self, model: Model) -> Iterator[SimulatedSource]:
+        """Simulate a model; its blocks are all the same."""
+        yield SimulatedSource(latency_ns(self.core, self.counts(model).cycles))
+
+    def close(self) -> None:
+        """End all guests."""
+        with self._changing:
+            idle, self._idle = self._idle, []
+        for guest in idle:
+            guest.close()
+
+    def _count(self, request: Request) -> Counts:
+        key = hashlib.sha256(request.to_json(profile=False) + b"".join(request.files.values())).hexdigest()
+        if key not in self._counted:
+            with self._guest() as guest:
+                counts = guest.measure(request)
+            _require_modelled(counts, self.core)
+            self._counted[key] = counts
+        return self._counted[key]
+
+    @contextmanager
+    def _guest(self) -> Iterator[Guest]:
+        """A guest for the calling thread alone; one that is not alive any more does not come back."""
+        with self._changing:
+            guest = self._idle.pop() if self._idle else None
+        if guest is not None and not guest.alive:
+            guest.close()
+            guest = None
+        if guest is None:
+            guest = Guest(self._installation, self.core, self._runtime.warm_up(), self._patience_s)
+        usable = False
+        try:
+            yield guest
+            usable = True
+        except NetAdaptError:
+            usable = guest.alive
+            raise
+        finally:
+            # After Ctrl-C it may be in the middle of something.
+            if usable:
+                with self._changing:
+                    self._idle.append(guest)
+            else:
+                guest.close()
+
+    def _measurements(self, counts: Counts, form: str) -> dict[str, Measurement]:
+        values = {"latency": round(latency_ns(self.core, counts.cycles)), "energy": energy_pj(self.core, counts)}
+        return {
+            metric: Measurement(
+                metric=metric,
+                unit=UNITS[metric],
+                value=values[metric],
+                minimum=values[metric],
+                median=values[metric],
+                mad=0,
+                samples=1,
+                clean_fraction=1.0,
+                relative_half_width=0.0,
+                status="converged",
+                tier=self.platform.tier,
+                provenance=self._provenance(form),
+            )
+            for metric in self.platform.metrics
+        }
+
+    def _provenance(self, form: str) -> Provenance:
+        versions = self._installation.versions
+        return Provenance(
+            platform=self.platform.name,
+            requested=self.requested,
+            fingerprint=self.fingerprint,
+            protocol_version=PROTOCOL_VERSION,
+            netadapt=__version__,
+            runtime=self._runtime.distribution,
+            runtime_version=versions[self._runtime.distribution],
+            machine=self.core.title,
+            cores=1,
+            os=f"QEMU {versions['qemu']}, libc6 {versions['libc6']}",
+            date=datetime.now(UTC).date().isoformat(),
+            commit=machine.commit(),
+            form=form,
+        )
+
+
+class SimulatedSource:
+    """Blocks of a model on a simulated core, in ns."""
+
+    def __init__(self, latency: float) -> None:
+        self._latency = latency
+
+    def warm_up(self) -> None:
+        """Nothing: every run of the simulator is like the first."""
+
+    def block(self) -> Block:
+        """The one latency there is."""
+        return Block(self._latency)
+
+
+def _require_modelled(counts: Counts, core: Core) -> None:
+    if counts.unmodelled_share <= MOST_UNMODELLED:
+        return
+    worst = sorted(counts.unmodelled.items(), key=lambda item: -item[1])
+    raise MeasurementError(
+        f"{counts.unmodelled_share:.2%} of the executed instructions are of forms that {core.name} has no numbers for"
+        f" (at most {MOST_UNMODELLED:.1%} may be); add them to its corrections or table: "
+        + ", ".join(f"{form!r} ({count} times)" for form, count in worst[:10])
+    )
+
+
+@cache
+def _scripts_digest() -> str:
+    digest = hashlib.sha256()
+    for script in sorted(_SCRIPTS.glob("*.py")):
+        digest.update(script.read_bytes())
+    return digest.hexdigest()[:16]

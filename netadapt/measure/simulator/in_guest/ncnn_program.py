@@ -1,0 +1,107 @@
+"""A model in ncnn, inside the simulated machine."""
+
+import ctypes
+import time
+
+import ncnn
+import numpy as np
+
+# The options of ncnn's own benchmark for float32.
+_OFF = (
+    "use_fp16_packed",
+    "use_fp16_storage",
+    "use_fp16_arithmetic",
+    "use_bf16_storage",
+    "use_bf16_packed",
+    "use_int8_inference",
+    "use_int8_packed",
+    "use_int8_storage",
+    "use_int8_arithmetic",
+    "use_vulkan_compute",
+)
+_ON = ("lightmode", "use_packing_layout", "use_winograd_convolution", "use_sgemm_convolution")
+
+_BLOBS, _WORKSPACE = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+_BLOBS.set_size_compare_ratio(0.0)
+_WORKSPACE.set_size_compare_ratio(0.5)
+for _allocator in (_BLOBS, _WORKSPACE):
+    # They must outlive every network and tensor, also when the interpreter ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_allocator))
+
+#: Clip without limits is the identity and works in the packed layout, so its output is laid out as inside a network.
+_PACKER = "7767517\n2 2\nInput in 0 1 x\nClip clip 1 1 x y\n"
+
+
+class NcnnProgram:
+    """A network with inputs of its own; all weights are 0, which changes no instruction."""
+
+    def __init__(self, request):
+        with open(request["files"][0]) as file:
+            self._net = _load(file.read())
+        self._packed = request["packed"]
+        self._inputs = [(name, tuple(shape)) for name, shape in request["inputs"]]
+        self._outputs = request["outputs"]
+        self._blobs = request.get("blobs", [])
+        self._packer = _load(_PACKER)
+
+    def prepare(self):
+        """Make an extractor with new inputs: it must be their only owner, or layers that work in place copy them."""
+        self._extractor = self._net.create_extractor()
+        for number, (name, shape) in enumerate(self._inputs):
+            if self._extractor.input(name, self._tensor(shape, number)):
+                raise ValueError(f"ncnn has no input {name}")
+
+    def run(self):
+        for name in self._outputs:
+            code, self._result = self._extractor.extract(name, 1)
+            if code:
+                raise ValueError(f"ncnn could not compute {name} (code {code})")
+
+    def profile(self):
+        """Cycles of each layer of one run, in the order of execution."""
+        self.prepare()
+        self.run()
+        self.prepare()
+        mark(CLOCK)
+        mark(BEGIN)
+        stamps = []
+        for blob in self._blobs:
+            begin = time.monotonic_ns()
+            self._extractor.extract(blob, 1)
+            middle = time.monotonic_ns()
+            # What is there already is only handed out: this is what the call itself takes.
+            self._extractor.extract(blob, 1)
+            stamps.append(2 * middle - begin - time.monotonic_ns())
+        mark(END)
+        # The plugin shows a cycle as a microsecond.
+        return [{"name": blob, "cycles": stamp // 1000} for blob, stamp in zip(self._blobs, stamps)]
+
+    def _tensor(self, shape, number):
+        values = np.random.default_rng(number).uniform(0.05, 1, shape).astype(np.float32)
+        # A tensor over numpy's memory counts no references, and layers that work in place fail.
+        tensor = ncnn.Mat(values).clone()
+        if not self._packed:
+            return tensor
+        extractor = self._packer.create_extractor()
+        extractor.input("x", tensor)
+        return extractor.extract("y", 1)[1]
+
+
+def _load(param):
+    net = ncnn.Net()
+    for name in _OFF:
+        setattr(net.opt, name, False)
+    for name in _ON:
+        setattr(net.opt, name, True)
+    net.opt.num_threads, net.opt.openmp_blocktime = 1, 0
+    net.opt.blob_allocator, net.opt.workspace_allocator = _BLOBS, _WORKSPACE
+    ncnn.set_omp_dynamic(0)
+    ncnn.set_omp_num_threads(1)
+    if net.load_param_mem(param):
+        raise ValueError("ncnn lacks a layer of the network")
+    if net.load_model(ncnn.DataReaderFromEmpty()):
+        raise ValueError("ncnn cannot create a layer of the network")
+    return net
+
+
+serve(NcnnProgram)
