@@ -18,7 +18,7 @@ NETWORKS = (
     "squeezenet",
 )
 SMALLEST_SIZE = 32
-LARGEST_SIZE = 224
+LARGEST_SIZE = 320
 _PATTERN = re.compile(r"(?P<name>[^:@]+)(?::(?P<width>[^:@]+))?(?:@(?P<size>[^:@]+))?")
 
 
