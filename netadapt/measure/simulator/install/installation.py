@@ -128,28 +128,13 @@ def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
 
 
 def _prove(present: Installation) -> None:
-    """Start a guest with the plugin's QEMU and import the runtimes."""
+    """Import the runtimes in a guest, with the plugin's QEMU."""
     code = (
-        "import sys; sys.path.append('/netadapt/site'); import numpy, onnxruntime, ncnn;"
+        "import surroundings, sys; sys.path.append('/netadapt/site'); import numpy, onnxruntime, ncnn;"
         "print(numpy.__version__, onnxruntime.__version__, ncnn.__version__)"
     )
-    command: list[str | Path] = [
-        present.qemu,
-        "-cpu",
-        "cortex-a72",
-        "-r",
-        "5.10.0",
-        "-L",
-        "root",
-        f"root/{userland.PYTHON}",
-    ]
-    said = run(
-        [*command, "-s", "-P", "-S", "-c", code],
-        "importing the runtimes in a guest",
-        120,
-        present.qemu_environment,
-        present.folder,
-    )
+    command = [*userland.python_command(present.qemu, present.root.name), "-c", code]
+    said = run(command, "importing the runtimes in a guest", 120, present.qemu_environment, present.folder)
     expected = " ".join(wheel.version for wheel in pins().guest_wheels)
     if said.strip() != expected:
         raise SetupError(f"the guest imported versions {said.strip()} of its runtimes, expected {expected}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 _FILE = Path(__file__).parent.parent / "pins.toml"
+_GUEST_SCRIPTS = [Path(__file__).parent / name for name in ("compile_in_guest.py", "surroundings.py")]
 
 #: Counts changes in how the parts are put together, as the file counts those of the parts.
 LAYOUT = 1
@@ -73,7 +74,10 @@ def installation_folder() -> Path:
 @cache
 def _key() -> str:
     # The plugin and Capstone's library are for the kind of machine that runs QEMU.
-    return hashlib.sha256(f"{LAYOUT} {_machine()} {_FILE.read_text(encoding='utf-8')}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{LAYOUT} {_machine()}".encode())
+    for path in (_FILE, *sorted(_GUEST_SCRIPTS)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _machine() -> str:

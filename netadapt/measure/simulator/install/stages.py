@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +27,16 @@ def complete_folder(folder: Path, make: Callable[[Path], None]) -> bool:
     """
     if folder.is_dir():
         return False
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
-        scratch.mkdir(parents=True)
         make(scratch)
         scratch.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError) and folder.is_dir():
+            # Somebody else was faster.
+            return False
         raise
     return True
 

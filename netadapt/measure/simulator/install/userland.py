@@ -18,7 +18,7 @@ from netadapt.measure.simulator.install.stages import complete_folder, run
 SITE = "/netadapt/site"
 PYTHON = "usr/bin/python3.11"
 _VERSIONS = "netadapt/packages.json"
-_COMPILE = Path(__file__).parent / "compile_in_guest.py"
+_SCRIPTS = ("compile_in_guest.py", "surroundings.py")
 
 
 def ensure(folder: Path, emulator: Emulator, on_stage: Callable[[str], None]) -> Path:
@@ -81,25 +81,24 @@ def _unpack_packages(packages: Path, root: Path) -> None:
         apt.unpack(archive, root)
         name, version = apt.version_of(archive)
         found[name] = version
+    # glibc tries this name first, and would find the one of the host, where there is one.
+    (root / "usr/lib/locale/C.UTF-8").symlink_to("C.utf8")
     missing = set(pins().packages) - set(found)
     if missing:
         raise SetupError(f"apt-get fetched no package for: {', '.join(sorted(missing))}")
     write_atomically(root / _VERSIONS, json.dumps(found, indent=1, sort_keys=True).encode())
 
 
+def python_command(program: Path, root: str) -> list[str | Path]:
+    """Start of the command line of the guest's Python; to be run in the folder that has the guest's root."""
+    # Python finds its library by its own name (-0), which must be a path of the guest.
+    guest: list[str | Path] = [program, "-cpu", "cortex-a72", "-r", "5.10.0", "-L", root, "-0", f"/{PYTHON}"]
+    return [*guest, "-E", "PYTHONHASHSEED=0", "-E", "PYTHONDONTWRITEBYTECODE=1", f"{root}/{PYTHON}", "-s", "-P", "-S"]
+
+
 def _compile(root: Path, emulator: Emulator) -> None:
     """Write the bytecode of what a guest imports, so that it starts in half the time; by the guest's own Python."""
-    shutil.copyfile(_COMPILE, root / "netadapt" / _COMPILE.name)
-    guest: list[str | Path] = [
-        emulator.program,
-        "-cpu",
-        "cortex-a72",
-        "-r",
-        "5.10.0",
-        "-L",
-        root.name,
-        "-E",
-        "PYTHONHASHSEED=0",
-    ]
-    script = [f"{root.name}/{PYTHON}", "-s", "-P", "-S", f"/netadapt/{_COMPILE.name}", root.name]
-    run([*guest, *script], "starting Python in the guest", 300, emulator.environment, root.parent)
+    for name in _SCRIPTS:
+        shutil.copyfile(Path(__file__).parent / name, root / "netadapt" / name)
+    command = [*python_command(emulator.program, root.name), f"/netadapt/{_SCRIPTS[0]}", root.name]
+    run(command, "compiling Python modules in the guest", 300, emulator.environment, root.parent)
