@@ -515,9 +515,9 @@ def _corrected(forms: dict[str, Form], content: _CoreFile, faults: list[str]) ->
                     accumulator_advance=_first(correction.accumulator_advance, old.accumulator_advance),
                     ports=old.ports if ports is None else ports,
                 )
-    for text, form in forms.items():
-        if form.accumulator_advance > form.latency:
-            faults.append(f"  corrections: accumulator_advance of {text!r} is above its latency")
+    early = [text for text, form in forms.items() if form.accumulator_advance > form.latency]
+    if early:
+        faults.append(f"  corrections: accumulator_advance is above the latency of {len(early)} forms, as {early[0]!r}")
     return forms
 
 
