@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError
 from netadapt.zoo.factory import build
-from netadapt.zoo.spec import LARGEST_SIZE, NETWORKS, NetworkSpec
+from netadapt.zoo.spec import DEFAULT_SIZE, NETWORKS, NetworkSpec
 from netadapt.zoo.user_code import call_factory, names_user_code
 from netadapt.zoo.weight_files import find_bundled, load_weights
 
@@ -54,7 +54,7 @@ def resolve(
 
     """
     if re.split("[:@]", name.strip())[0] not in NETWORKS and names_user_code(name):
-        return _resolve_user_code(name, in_channels or _RGB, size or LARGEST_SIZE, weights)
+        return _resolve_user_code(name, in_channels or _RGB, size or DEFAULT_SIZE, weights)
     spec = NetworkSpec.parse(name)
     if size is not None and size != spec.size:
         right = replace(spec, size=size)

@@ -19,6 +19,7 @@ NETWORKS = (
 )
 SMALLEST_SIZE = 32
 LARGEST_SIZE = 320
+DEFAULT_SIZE = 224
 _PATTERN = re.compile(r"(?P<name>[^:@]+)(?::(?P<width>[^:@]+))?(?:@(?P<size>[^:@]+))?")
 
 
@@ -31,7 +32,7 @@ class NetworkSpec:
 
     name: str
     width: float = 1.0
-    size: int = LARGEST_SIZE
+    size: int = DEFAULT_SIZE
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -66,7 +67,7 @@ class NetworkSpec:
             raise UnknownNameError("network", match["name"], NETWORKS)
         try:
             width = float(match["width"] or 1.0)
-            size = int(match["size"] or LARGEST_SIZE)
+            size = int(match["size"] or DEFAULT_SIZE)
         except ValueError as error:
             raise ModelError(
                 f"{text!r}: WIDTH must be a number and SIZE a whole number of pixels, e.g. mobilenet_v1:0.5@32"
@@ -76,5 +77,5 @@ class NetworkSpec:
     def __str__(self) -> str:
         """Return the canonical name: no part that has its default value."""
         width = "" if self.width == 1.0 else f":{self.width!r}"
-        size = "" if self.size == LARGEST_SIZE else f"@{self.size}"
+        size = "" if self.size == DEFAULT_SIZE else f"@{self.size}"
         return f"{self.name}{width}{size}"
