@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from netadapt.network.workload import Workload
 _DISTRIBUTION = "ncnn"
 _CONVERTER = "pnnx"
 #: How workloads are prepared (layout, copies); changes the cost, so it is part of the fingerprint.
-_PREPARATION = "packed-1,copies-1"
+_PREPARATION = "packed-2,copies-1"
 #: Operations that ncnn computes in the memory of their input.
 _IN_PLACE = frozenset({"activation", "batch_norm"})
 #: After so many runs on its own result, an activation gets a fresh input: HardSwish halves small numbers, and would
@@ -52,9 +53,10 @@ _OFF = (
 _PLAIN, _AS_COMPUTED = 0, 1
 #: Name of the tensor that goes from run to run.
 _AGAIN = "again"
-#: A clip without limits changes nothing and works on packed channels on every CPU: what goes through it comes out in
-#: the layout that it has inside a network.
-_PACKER = NcnnModel("7767517\n2 2\nInput x 0 1 x\nClip clip 1 1 x y\n", b"", (), ("y",))
+#: Its output is interleaved as much as the CPU can do it.
+_PROBE = NcnnModel(
+    "7767517\n2 2\nInput x 0 1 x\nConvolution c 1 1 x y 0=16 1=1 6=256\n", bytes(4 + 4 * 256), (), ("y",)
+)
 
 
 def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
@@ -124,7 +126,7 @@ class NcnnProgram:
         random = np.random.default_rng(0)
         arrays = {name: activations(random, shape).astype(np.float32) for name, shape in model.inputs}
         for name, array in arrays.items():
-            self._net.tensors[name] = _packed(array) if packed else _tensor(array)
+            self._net.keep(name, _packed(array) if packed else _tensor(array))
         outputs = self.compute()
         #: Memory that a run touches: weights, inputs and outputs.
         self.bytes = len(model.weights) + sum(array.nbytes for array in [*arrays.values(), *outputs])
@@ -155,7 +157,7 @@ class NcnnProgram:
     def _run_in_place(self) -> None:
         tensors = self._net.tensors
         if not self._runs_left:
-            tensors[_AGAIN] = tensors[self._input].clone()
+            self._net.keep(_AGAIN, tensors[self._input])
             self._runs_left = _RUNS_IN_PLACE
         with self._net.extractor() as extractor:
             # Popped, it belongs to the extractor alone.
@@ -175,6 +177,7 @@ class _Net:
         ncnn = import_ncnn()
         net, blobs, workspace = ncnn.Net(), ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
         self.tensors: dict[str, Any] = {}
+        self._blobs = blobs
         weakref.finalize(self, _give_back, self.tensors, net, (blobs, workspace))
         blobs.set_size_compare_ratio(0.0)
         workspace.set_size_compare_ratio(0.5)
@@ -189,6 +192,10 @@ class _Net:
         ncnn.set_omp_num_threads(threads)
         _load(net, model)
         self.extractor: Callable[[], Any] = net.create_extractor
+
+    def keep(self, name: str, tensor: Any) -> None:
+        """Copy a tensor to where the network has its own; extracting others costs a copy when they come out again."""
+        self.tensors[name] = tensor.clone(self._blobs)
 
     def run(self, tensors: dict[str, Any], outputs: tuple[str, ...], kind: int = _PLAIN) -> list[Any]:
         """Copies of the outputs for inputs by name.
@@ -231,7 +238,19 @@ def _tensor(array: NDArray[np.float32]) -> Any:
 
 
 def _packed(array: NDArray[np.float32]) -> Any:
-    return _Net(_PACKER).run({"x": _tensor(array)}, _PACKER.outputs, _AS_COMPUTED)[0]
+    """In the layout that a layer before would have left it in: net.cpp, `convert_layout`."""
+    tensor, most = _tensor(array), _most_interleaved()
+    for channels in (16, 8, 4):
+        if channels <= most and len(array) % channels == 0:
+            return import_ncnn().convert_packing(tensor, channels)
+    return tensor
+
+
+@cache
+def _most_interleaved() -> int:
+    """How many channels this CPU interleaves: 16 with AVX-512, 8 with AVX, 4 with SSE and NEON."""
+    probe = _tensor(np.zeros((16, 1, 1), np.float32))
+    return int(_Net(_PROBE).run({"x": probe}, _PROBE.outputs, _AS_COMPUTED)[0].elempack)
 
 
 def _succeed(code: int, what: str) -> None:
