@@ -6,7 +6,7 @@
 Needs llvm-mc and llvm-mca (19), a C compiler and the Python package `capstone`. The libraries are aarch64 ELF files: of
 their executable sections, every distinct word is decoded by the plugin's own `decode.c`, up to five words of each form
 are looked up in LLVM's model, and the cost of most of them is the form's. `--sample` adds random words, so that code
-which is in none of the libraries is covered, too. `--check CORE` only prints how much of the libraries a core file covers.
+which is in none of the libraries is covered, too. `--check CORE` only prints how much of the libraries a core file has.
 """
 
 from __future__ import annotations

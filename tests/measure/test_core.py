@@ -168,9 +168,15 @@ def test_values(write):
     assert (core.name, core.title, core.mhz, core.qemu_cpu) == ("small", "A small core", 1000, "cortex-a53")
     assert (core.dram_latency_cycles, core.dram_line_cycles) == (100, 32)
     assert (core.energy.integer, core.energy.l3_access) == (1.5, 0.0)
+    assert core.shown_cpu == "cortex-a53"
     assert core.fitted == ()
     with pytest.raises(TypeError):
         core.forms["add x x x"] = core.forms["add x x #"]
+
+
+def test_a_core_that_qemu_has_no_model_of():
+    core = load_core("cortex-a55")
+    assert (core.qemu_cpu, core.shown_cpu) == ("cortex-a76,midr=0x412fd050", "cortex-a55")
 
 
 def test_memory_takes_at_least_a_cycle(write):
@@ -187,6 +193,7 @@ def test_digest_is_of_what_changes_the_cost(write):
     assert len(digest()) == 64
     assert digest(SMALL.replace("value = 1.5", "value = 1.6")) != digest()
     assert digest(SMALL.replace("value = 1000", "value = 1001")) != digest()
+    assert digest(SMALL.replace("[clock]", 'shown_cpu = "cortex-a55"\n[clock]')) != digest()
     assert digest(table=TABLE.replace("latency = 4", "latency = 3")) != digest()
 
 

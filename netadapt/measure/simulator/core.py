@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netadapt.errors import DefinitionError, UnknownNameError
 
-SCHEMA_VERSION = 1
+#: Of the text that the plugin reads.
+PLUGIN_TEXT_VERSION = 1
 LINE_BYTES = 64
 
 #: What the plugin has room for.
@@ -142,6 +143,8 @@ class _CoreFile(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str = Field(min_length=1)
     qemu_cpu: str = Field(min_length=1)
+    #: The core that the guest's files name, where QEMU has no model of it.
+    shown_cpu: str | None = Field(default=None, min_length=1)
     forms: str = Field(min_length=1)
     clock: _Clock
     pipeline: _Pipeline
@@ -232,7 +235,9 @@ class Core:
 
     name: str
     title: str
+    #: What QEMU is told to emulate, and what the guest's files name as its core.
     qemu_cpu: str
+    shown_cpu: str
     mhz: int
     order: Literal["in-order", "out-of-order"]
     width: int
@@ -252,7 +257,7 @@ class Core:
     def plugin_text(self) -> str:
         """The core as the timing plugin reads it: one line a fact, integers only, forms last and sorted."""
         lines = [
-            f"netadapt-core {SCHEMA_VERSION}",
+            f"netadapt-core {PLUGIN_TEXT_VERSION}",
             f"order {self.order}",
             f"width {self.width}",
             f"window {self.window}",
@@ -269,7 +274,8 @@ class Core:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that changes a simulated cost, as 64 hexadecimal digits; titles and sources do not."""
-        facts = {"core": self.plugin_text(), "mhz": self.mhz, "qemu_cpu": self.qemu_cpu, "energy": asdict(self.energy)}
+        shown = [self.qemu_cpu, self.shown_cpu]
+        facts = {"core": self.plugin_text(), "mhz": self.mhz, "cpu": shown, "energy": asdict(self.energy)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -337,6 +343,7 @@ def _core(content: _CoreFile, forms: dict[str, Form]) -> Core:
         name=content.name,
         title=content.title,
         qemu_cpu=content.qemu_cpu,
+        shown_cpu=content.shown_cpu or content.qemu_cpu,
         mhz=mhz,
         order=pipeline.order,
         width=pipeline.width.value,

@@ -282,7 +282,6 @@ static bool read_memory(const char *text, bool takes_offset, Operand *operand) {
     char *end = strchr(inner, ']');
     if (end)
         *end = '\0';
-    operand->kind = OPERAND_MEMORY;
     operand->pre_indexed = ends_with(text, "!");
     append(operand->shape, FORM_LENGTH, "[");
     int parts = 0;

@@ -41,10 +41,12 @@ typedef struct {
     uint8_t destinations[MOST_DESTINATIONS], destination_count;
     /* The register that pre- or post-indexed addressing writes back: ready before the loaded data. */
     uint8_t written_back;
-    /* The addend of a multiply-accumulate, which cores read later than the factors. It is also among the sources. */
+    /* The addend of a multiply-accumulate, which cores read later than the factors. It is also the last of
+     * the sources, there twice if it is a factor, too. */
     uint8_t accumulator;
     uint8_t class;
-    /* Elements that the instruction computes: 4 for a .4s vector, 1 for a scalar. */
+    /* Elements that the instruction computes: 4 for a .4s vector, 1 for a scalar; 0 unless it is of one of the last
+     * three classes. */
     uint8_t lanes;
     bool loads, stores, branches;
 } Instruction;
