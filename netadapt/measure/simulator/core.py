@@ -27,6 +27,9 @@ LINE_BYTES = 64
 MOST_PORTS = 16
 MOST_PORT_GROUPS = 4
 MOST_LATENCY = 200
+MOST_WINDOW = 512
+#: Streams, ways, micro-ops a cycle, and whatever else there are few of.
+MOST_AT_ONCE = 64
 
 #: Forms whose cost LLVM's models do not tell, of every core; beside the generated tables.
 COMMON_TABLE = "common.toml"
@@ -49,12 +52,20 @@ class _Number(_Section):
     fitted: bool = False
 
 
-class _Count(_Number):
-    value: int = Field(ge=1, le=4096)
+class _Megahertz(_Number):
+    value: int = Field(ge=1, le=10_000)
 
 
-class _CountOrNone(_Number):
-    value: int = Field(ge=0, le=4096)
+class _Small(_Number):
+    value: int = Field(ge=1, le=MOST_AT_ONCE)
+
+
+class _SmallOrNone(_Number):
+    value: int = Field(ge=0, le=MOST_AT_ONCE)
+
+
+class _Window(_Number):
+    value: int = Field(ge=1, le=MOST_WINDOW)
 
 
 class _Cycles(_Number):
@@ -74,27 +85,27 @@ class _Energy(_Number):
 
 
 class _Clock(_Section):
-    mhz: _Count
+    mhz: _Megahertz
 
 
 class _Pipeline(_Section):
     order: Literal["in-order", "out-of-order"]
-    width: _Count
-    window: _Count | None = None
+    width: _Small
+    window: _Window | None = None
     branch_penalty: _Cycles
     ports: Annotated[_Names, Field(max_length=MOST_PORTS)]
 
 
 class _Cache(_Section):
     size_bytes: _Bytes
-    ways: _Count
+    ways: _Small
     latency_cycles: _Cycles
 
 
 class _Prefetch(_Section):
-    streams: _Count
-    confidence: _CountOrNone
-    degree: _CountOrNone
+    streams: _Small
+    confidence: _SmallOrNone
+    degree: _SmallOrNone
 
 
 class _Dram(_Section):
@@ -103,7 +114,7 @@ class _Dram(_Section):
 
 
 class _Store(_Section):
-    buffer_lines: _Count
+    buffer_lines: _Small
 
 
 class _EnergySection(_Section):
