@@ -29,9 +29,11 @@ app = typer.Typer(
 platforms_app = typer.Typer(help="Devices to measure on.", no_args_is_help=True)
 lut_app = typer.Typer(help="The look-up table of measured layers.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+simulator_app = typer.Typer(help="The simulated cores.", no_args_is_help=True)
 app.add_typer(platforms_app, name="platforms")
 app.add_typer(lut_app, name="lut")
 app.add_typer(data_app, name="data")
+app.add_typer(simulator_app, name="simulator")
 
 EXIT_ERROR = 2
 EXIT_ABOVE_BUDGET = 1
@@ -167,6 +169,7 @@ def measure(
     weights: Weights = None,
     classes: Classes = None,
     channels: Channels = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, layer by layer")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model; two models, or one on two platforms, are compared interleaved."""
@@ -177,10 +180,13 @@ def measure(
     names = platform or ["ort-local"]
     if len(models) > 2 or len(names) > 2 or len(models) + len(names) > 3:
         raise typer.BadParameter("give one or two models on one platform, or one model on two platforms")
+    if profile and len(models) + len(names) > 2:
+        raise typer.BadParameter("--profile is of one model on one platform")
     files = [_model(model, weights, classes, channels) for model in models]
     with open_device(names[0], on_fallback=terminal.tell_fallback) as first:
         if len(models) == len(names) == 1:
-            terminal.print_measurements(models[0], first.costs(files[0]), as_json)
+            costs, details = first.costs(files[0]), first.details(files[0])
+            terminal.print_measurements(models[0], costs, details, first.profile(files[0]) if profile else [], as_json)
             return
         with open_device(names[-1], on_fallback=terminal.tell_fallback) as second:
             comparison = compare_models(first, files[0], second, files[-1])
@@ -457,6 +463,22 @@ def data_fetch(
     from netadapt.train.data.fashion_mnist import user_folder
 
     typer.echo(f"fashion-mnist is in {fetch_fashion_mnist(source, to or user_folder())}")
+
+
+@command(simulator_app)
+def fidelity(
+    published: Annotated[Path, typer.Option("--csv", help="Published latencies: board, core, mhz, dtype, networks")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare simulated with published latencies of whole networks on real boards."""
+    from netadapt import terminal
+    from netadapt.measure.simulator.fidelity import assess, read_published
+
+    boards = read_published(published)
+    with terminal.live_progress() as progress:
+        progress.stage("simulating whole networks")
+        result = assess(boards, lambda network: _onnx_of(network, None, None, None), progress.measured)
+    terminal.print_fidelity(result, as_json)
 
 
 def _model(model: str, weights: Path | None, classes: int | None, channels: int | None) -> Path | bytes:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from netadapt.lut.estimator import Correction
     from netadapt.lut.exchange import Entry
     from netadapt.measure.compare import Comparison
-    from netadapt.measure.device import Device
+    from netadapt.measure.device import Device, LayerCost
     from netadapt.measure.measurement import Measurement
+    from netadapt.measure.simulator.fidelity import Fidelity
     from netadapt.network.workload import Workload
     from netadapt.search.budget import Resources
     from netadapt.search.outcome import Outcome, State
@@ -100,19 +101,100 @@ def print_facts(facts: Mapping[str, Any]) -> None:
             say(f"[bold]{name}[/]: {escape(str(value).strip())}")
 
 
-def print_measurements(model: str, costs: Mapping[str, Measurement], as_json: bool) -> None:
-    """Show each metric of a model with spread, status, tier and origin."""
+def print_measurements(
+    model: str,
+    costs: Mapping[str, Measurement],
+    details: Mapping[str, Any],
+    layers: Sequence[LayerCost],
+    as_json: bool,
+) -> None:
+    """Show each metric of a model with spread, status, tier and origin, and what else the platform tells."""
     if as_json:
-        print_json({"model": model, "metrics": {name: json.loads(cost.to_json()) for name, cost in costs.items()}})
+        facts: dict[str, Any] = {
+            "model": model,
+            "metrics": {name: json.loads(cost.to_json()) for name, cost in costs.items()},
+        }
+        facts |= {"details": details} if details else {}
+        facts |= {"layers": [asdict(layer) for layer in layers]} if layers else {}
+        print_json(facts)
         return
     for name, cost in costs.items():
-        source = cost.provenance
-        width = "unknown" if cost.relative_half_width is None else f"{cost.relative_half_width:.1%}"
+        say(f"{escape(model)}: {name} {amount(name, cost.value)} {_trust(cost)}")
+    origins = dict.fromkeys(_origin(cost) for cost in costs.values())
+    for origin in origins:
+        say(origin)
+    if details:
         say(
-            f"{escape(model)}: {name} {amount(name, cost.value)} +- {width} ({cost.status}, tier: {cost.tier}; "
-            f"{cost.samples} blocks, {cost.clean_fraction:.0%} clean)"
+            f"{details['instructions']:,} instructions, {details['instructions_per_cycle']:.2f} a cycle; "
+            f"{details['caches'][0]['misses']:,} misses of L1, {details['dram_lines_read']:,} lines from memory"
         )
-        say(f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}")
+    if layers:
+        _print_profile(layers, next(iter(costs.values())).tier)
+
+
+def _trust(cost: Measurement) -> str:
+    if cost.tier == "simulated":
+        return f"(tier: {cost.tier}, deterministic)"
+    width = "unknown" if cost.relative_half_width is None else f"{cost.relative_half_width:.1%}"
+    return f"+- {width} ({cost.status}, tier: {cost.tier}; {cost.samples} blocks, {cost.clean_fraction:.0%} clean)"
+
+
+def _origin(cost: Measurement) -> str:
+    source = cost.provenance
+    return f"platform {source.platform}: {source.runtime} {source.runtime_version} on {source.machine}, {source.date}"
+
+
+def _print_profile(layers: Sequence[LayerCost], tier: str) -> None:
+    total = sum(layer.cycles for layer in layers) or 1
+    rows = [
+        [
+            escape(layer.name),
+            layer.op,
+            f"{layer.cycles:,}",
+            amount("latency", layer.latency_ns),
+            f"{layer.cycles / total:.1%}",
+        ]
+        for layer in layers
+    ]
+    print_table(f"Where the time goes (tier: {tier})", ["layer", "kind", "cycles", "latency", "share"], rows)
+
+
+def print_fidelity(fidelity: Fidelity, as_json: bool) -> None:
+    """Show simulated beside published latencies, with mean absolute errors."""
+    from netadapt.measure.simulator.fidelity import REFERENCE_DTYPE
+
+    boards = dict.fromkeys((entry.board, entry.core, entry.dtype) for entry in fidelity.comparisons)
+    overall = fidelity.mean_absolute_error()
+    cores = {core: fidelity.mean_absolute_error(core=core) for core in fidelity.cores}
+    if as_json:
+        entries = [{**asdict(entry), "error": entry.error} for entry in fidelity.comparisons]
+        print_json(
+            {
+                "tier": "simulated",
+                "dtype": REFERENCE_DTYPE,
+                "mean_absolute_error": overall,
+                "mean_absolute_error_by_core": cores,
+                "comparisons": entries,
+            }
+        )
+        return
+    networks = list(dict.fromkeys(entry.network for entry in fidelity.comparisons))
+    rows = []
+    for board, core, dtype in boards:
+        cells = {
+            entry.network: f"{entry.simulated_ms:.1f} / {entry.published_ms:.1f} ({entry.error:+.0%})"
+            for entry in fidelity.comparisons
+            if (entry.board, entry.core, entry.dtype) == (board, core, dtype)
+        }
+        error = fidelity.mean_absolute_error(dtype, core, board)
+        rows.append([escape(board), core, dtype, *(cells.get(network, "") for network in networks), f"{error:.1%}"])
+    title = "Simulated / published latency in ms (tier: simulated; published by others, measured on the boards)"
+    print_table(title, ["board", "core", "dtype", *networks, "mean abs. error"], rows)
+    by_core = ", ".join(f"{core} {error:.1%}" for core, error in cores.items())
+    say(f"mean absolute error of the {REFERENCE_DTYPE} rows: {overall:.1%} ({by_core})")
+    fitted = dict.fromkeys((entry.model, entry.fitted) for entry in fidelity.comparisons if entry.fitted)
+    for model, fields in fitted:
+        say(f"fitted to these latencies: {', '.join(fields)} of {model}")
 
 
 def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from netadapt.errors import MeasurementError, UnknownNameError
 from netadapt.measure.lock import MeasuringLock
@@ -66,6 +66,28 @@ class Device(ABC):
 
         """
 
+    def details(self, model: Model) -> dict[str, Any]:
+        """What else the platform can tell about a run of the model; nothing where there is only a clock.
+
+        Raises:
+            ModelError, MeasurementError: as `costs`.
+
+        """
+        return {}
+
+    def profile(self, model: Model) -> list[LayerCost]:
+        """Tell where the time of a run goes, in the order of execution.
+
+        Raises:
+            ModelError: as `costs`.
+            MeasurementError: as `costs`, or the platform cannot tell.
+
+        """
+        raise MeasurementError(
+            f"platform {self.platform.name} cannot tell where the time of a run goes; a simulated one can"
+            " (netadapt platforms list)"
+        )
+
     def measure(self, model: Model, metric: str = "latency") -> Measurement:
         """Measure one metric of a model.
 
@@ -107,6 +129,17 @@ class Device(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What one layer of a model, as the runtime runs it, takes of a run."""
+
+    name: str
+    #: What the runtime calls this kind of layer.
+    op: str
+    cycles: int
+    latency_ns: float
 
 
 @dataclass(frozen=True, slots=True)

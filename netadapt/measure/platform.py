@@ -22,6 +22,9 @@ _Metrics = Annotated[tuple[Literal["latency", "energy"], ...], Field(strict=Fals
 _Seconds = Annotated[float, Field(gt=0, le=3600, strict=False)]
 
 
+Dtype = Literal["float32", "float16"]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -38,6 +41,8 @@ class NcnnRuntime(_Section):
 
     name: Literal["ncnn"]
     threads: int = Field(default=1, ge=1, le=256)
+    #: What ncnn computes in. float16 needs a core that can, such as a Cortex-A55 or A76.
+    dtype: Dtype = "float32"
 
 
 Runtime = Annotated[OrtRuntime | NcnnRuntime, Field(discriminator="name")]

@@ -153,6 +153,8 @@ class _CoreFile(_Section):
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str = Field(min_length=1)
+    #: What publications of latencies call the boards with this core and this memory.
+    boards: Annotated[tuple[str, ...], Field(strict=False)] = ()
     qemu_cpu: str = Field(min_length=1)
     #: The core that the guest's files name, where QEMU has no model of it.
     shown_cpu: str | None = Field(default=None, min_length=1)
@@ -262,6 +264,7 @@ class Core:
     store_buffer_lines: int
     energy: Energy
     forms: Mapping[str, Form]
+    boards: tuple[str, ...]
     #: Fields whose numbers were fitted to published latencies of the board, such as "dram.latency_ns".
     fitted: tuple[str, ...]
 
@@ -301,10 +304,22 @@ def list_cores() -> list[str]:
     return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
 
 
-def load_core(name_or_path: str | Path) -> Core:
+def find_core(core: str, board: str, mhz: int) -> Core:
+    """The core file that names a board, or else the one of the core's name; with another clock.
+
+    Raises:
+        UnknownNameError, DefinitionError: as `load_core`.
+
+    """
+    named = [name for name in list_cores() if name.startswith(f"{core}-") and board in load_core(name).boards]
+    return load_core(named[0] if named else core, mhz)
+
+
+def load_core(name_or_path: str | Path, mhz: int | None = None) -> Core:
     """Read a core file: a path of a TOML file, or the name of a bundled core or one of the user's own.
 
-    A user's core goes before a bundled one of the same name.
+    A user's core goes before a bundled one of the same name. `mhz` is a clock to put in place of the file's; memory
+    keeps its latency in ns.
 
     Raises:
         UnknownNameError: there is no core of that name.
@@ -314,15 +329,15 @@ def load_core(name_or_path: str | Path) -> Core:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
-        return read_core(Path(name_or_path))
+        return read_core(Path(name_or_path), mhz)
     for folder in _folders():
         path = folder / f"{text}.toml"
         if path.is_file():
-            return read_core(path)
+            return read_core(path, mhz)
     raise UnknownNameError("core", text, list_cores())
 
 
-def read_core(path: Path) -> Core:
+def read_core(path: Path, mhz: int | None = None) -> Core:
     """Read one core file with everything it extends.
 
     Raises:
@@ -339,11 +354,10 @@ def read_core(path: Path) -> Core:
     forms = _corrected(table, content, faults)
     if faults:
         raise DefinitionError(_message(path, faults))
-    return _core(content, forms)
+    return _core(content, forms, mhz or content.clock.mhz.value)
 
 
-def _core(content: _CoreFile, forms: dict[str, Form]) -> Core:
-    mhz = content.clock.mhz.value
+def _core(content: _CoreFile, forms: dict[str, Form], mhz: int) -> Core:
     pipeline, prefetch, dram = content.pipeline, content.prefetch, content.dram
     energy = {
         name: 0.0 if number is None else float(number.value)
@@ -370,6 +384,7 @@ def _core(content: _CoreFile, forms: dict[str, Form]) -> Core:
         store_buffer_lines=content.store.buffer_lines.value,
         energy=Energy(**energy),
         forms=MappingProxyType(forms),
+        boards=content.boards,
         fitted=tuple(_fitted(content, "")),
     )
 

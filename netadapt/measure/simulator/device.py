@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,16 +15,16 @@ from typing import Any
 from netadapt import __version__
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure import machine
-from netadapt.measure.device import Check, Device, Model
+from netadapt.measure.device import Check, Device, LayerCost, Model
 from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
 from netadapt.measure.protocol import PROTOCOL_VERSION, Block
 from netadapt.measure.simulator.core import Core, load_core
 from netadapt.measure.simulator.counts import Counts
-from netadapt.measure.simulator.energy import energy_pj, latency_ns
+from netadapt.measure.simulator.energy import energy_parts_pj, energy_pj, latency_ns
 from netadapt.measure.simulator.guest import PATIENCE_S, Guest, Request
 from netadapt.measure.simulator.install import installed, missing, require
-from netadapt.measure.simulator.runtimes import GUEST_RUNTIMES
+from netadapt.measure.simulator.runtimes import guest_runtime
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 #: Largest share of executed instructions that may be of a form that the core's table lacks.
@@ -74,13 +73,16 @@ def check(platform: Platform) -> list[Check]:
 class SimulatedDevice(Device):
     """A core whose clock is computed. Measures as many models at once as this machine has cores."""
 
-    def __init__(self, platform: Platform, requested: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, platform: Platform, requested: str = "", core: Core | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         assert platform.core
         self._installation = require(platform.name)
-        self.core: Core = load_core(platform.core)
+        #: The platform's core, unless another was given.
+        self.core: Core = core or load_core(platform.core)
         super().__init__(platform, requested)
         self.capacity = machine.cores()
-        self._runtime = GUEST_RUNTIMES[platform.runtime.name]
+        self._runtime = guest_runtime(platform.runtime)
         self._patience_s = patience_s
         self._idle: list[Guest] = []
         self._counted: dict[str, Counts] = {}
@@ -112,20 +114,37 @@ class SimulatedDevice(Device):
         """
         return self._count(self._runtime.of_workload(workload))
 
-    def profile(self, model: Model) -> list[dict[str, Any]]:
-        """Name, operator and cycles of each layer of one run of a model, in the order of execution.
+    def latency_ns(self, model: Model) -> float:
+        """Time of one run of a model in ns.
 
         Raises:
             ModelError, MeasurementError: as `Device.costs`.
 
         """
+        return latency_ns(self.core, self.counts(model).cycles)
+
+    def details(self, model: Model) -> dict[str, Any]:
+        """Events of a run, and where its energy goes; see `Device.details`."""
+        counts = self.counts(model)
+        return {
+            "core": self.core.name,
+            "mhz": self.core.mhz,
+            **asdict(counts),
+            "instructions_per_cycle": counts.instructions_per_cycle,
+            "unmodelled_share": counts.unmodelled_share,
+            "energy_parts_pj": {part: round(pj) for part, pj in energy_parts_pj(self.core, counts).items()},
+        }
+
+    def profile(self, model: Model) -> list[LayerCost]:
+        """Cycles of each layer of a run; see `Device.profile`."""
         with self._guest() as guest:
-            return guest.profile(self._runtime.of_model(model))
+            layers = guest.profile(self._runtime.of_model(model))
+        return [LayerCost(**layer, latency_ns=latency_ns(self.core, layer["cycles"])) for layer in layers]
 
     @contextmanager
     def load(self, model: Model) -> Iterator[SimulatedSource]:
         """Simulate a model; its blocks are all the same."""
-        yield SimulatedSource(latency_ns(self.core, self.counts(model).cycles))
+        yield SimulatedSource(self.latency_ns(model))
 
     def close(self) -> None:
         """End all guests."""

@@ -51,7 +51,7 @@ _FAILED = 3
 class Request:
     """A model as a runtime in the guest takes it.
 
-    `program` is the script of the runtime; `files` are put into the guest's working folder, the first is the model.
+    `program` is the runtime's module in in_guest/; `files` are put into the guest's working folder, the model first.
     """
 
     program: str
@@ -230,13 +230,13 @@ class Guest:
 
 
 def _bootstrap(program: str) -> str:
-    """The guest's whole command line program: run the scripts in one namespace, with paths that are all relative."""
-    scripts = ("marks.py", "server.py", program)
+    """The guest's whole command line program: load the scripts as modules, by paths that are all relative."""
     return (
         f"import sys; sys.path[:] = {_PATH!r}\n"
-        f"for name in {scripts!r}:\n"
-        "    with open(name) as file: source = file.read()\n"
-        "    exec(compile(source, name, 'exec'))"
+        f"for name in {('marks', 'server', program)!r}:\n"
+        "    with open(name + '.py') as file: source = file.read()\n"
+        "    module = sys.modules[name] = type(sys)(name)\n"
+        "    exec(compile(source, name + '.py', 'exec'), module.__dict__)"
     )
 
 

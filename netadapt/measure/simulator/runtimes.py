@@ -8,6 +8,7 @@ from pathlib import Path
 
 from netadapt.errors import ModelError
 from netadapt.measure.device import Model
+from netadapt.measure.platform import Runtime
 from netadapt.measure.simulator.guest import Request
 from netadapt.network.workload import Workload
 
@@ -34,7 +35,7 @@ def _ort_model(model: Model) -> Request:
 
     content = _read(model) if isinstance(model, Path) else model
     # The instructions do not depend on the weights, and QEMU multiplies by zero twice as fast as by anything else.
-    return Request("ort_program.py", {"model.onnx": zeroed_onnx(content)})
+    return Request("ort_program", {"model.onnx": zeroed_onnx(content)})
 
 
 def _ort_workload(workload: Workload) -> Request:
@@ -43,35 +44,34 @@ def _ort_workload(workload: Workload) -> Request:
     return _ort_model(workload_to_onnx(workload))
 
 
-def _ncnn_model(model: Model) -> Request:
-    from netadapt.measure.ncnn_model import onnx_to_ncnn
+def _ncnn_runtime(dtype: str) -> GuestRuntime:
+    from netadapt.measure.ncnn_model import NcnnModel, onnx_to_ncnn, workload_to_ncnn
 
-    converted = onnx_to_ncnn(model)
-    return _ncnn(converted.param, converted.inputs, converted.outputs, packed=False)
+    def request(model: NcnnModel, packed: bool) -> Request:
+        options = {
+            "inputs": model.inputs,
+            "outputs": model.outputs,
+            "packed": packed,
+            "float16": dtype == "float16",
+            "layers": _layers(model.param),
+        }
+        return Request("ncnn_program", {"model.param": model.param.encode()}, options)
+
+    return GuestRuntime(
+        "ncnn",
+        of_model=lambda model: request(onnx_to_ncnn(model), packed=False),
+        # Inside a network tensors are packed already.
+        of_workload=lambda workload: request(workload_to_ncnn(workload), packed=True),
+    )
 
 
-def _ncnn_workload(workload: Workload) -> Request:
-    from netadapt.measure.ncnn_model import workload_to_ncnn
+def _layers(param: str) -> list[tuple[str, str, str]]:
+    """Name, type and first output of each layer of a `.param` file.
 
-    converted = workload_to_ncnn(workload)
-    return _ncnn(converted.param, converted.inputs, converted.outputs, packed=True)
-
-
-def _ncnn(
-    param: str, inputs: tuple[tuple[str, tuple[int, ...]], ...], outputs: tuple[str, ...], packed: bool
-) -> Request:
-    options = {"inputs": inputs, "outputs": outputs, "packed": packed, "blobs": _blobs(param)}
-    return Request("ncnn_program.py", {"model.param": param.encode()}, options)
-
-
-def _blobs(param: str) -> list[str]:
-    """The first output of each layer: type, name, number of inputs and of outputs, inputs, outputs, parameters."""
-    blobs = []
-    for line in param.splitlines()[2:]:
-        fields = line.split()
-        if fields and fields[0] != "Input":
-            blobs.append(fields[4 + int(fields[2])])
-    return blobs
+    A line has type, name, number of inputs and of outputs, inputs, outputs and parameters.
+    """
+    lines = [line.split() for line in param.splitlines()[2:]]
+    return [(line[1], line[0], line[4 + int(line[2])]) for line in lines if line and line[0] != "Input"]
 
 
 def _read(path: Path) -> bytes:
@@ -86,7 +86,8 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: not a model that onnx can read: {error}") from error
 
 
-GUEST_RUNTIMES = {
-    "ort": GuestRuntime("onnxruntime", _ort_model, _ort_workload),
-    "ncnn": GuestRuntime("ncnn", _ncnn_model, _ncnn_workload),
-}
+def guest_runtime(runtime: Runtime) -> GuestRuntime:
+    """The runtime that a platform names."""
+    if runtime.name == "ncnn":
+        return _ncnn_runtime(runtime.dtype)
+    return GuestRuntime("onnxruntime", _ort_model, _ort_workload)

@@ -5,12 +5,12 @@ import time
 
 import ncnn
 import numpy as np
+from marks import BEGIN, CLOCK, END, mark
+from server import serve
 
-# The options of ncnn's own benchmark for float32.
+# The options of ncnn's own benchmark.
+_FLOAT16 = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic")
 _OFF = (
-    "use_fp16_packed",
-    "use_fp16_storage",
-    "use_fp16_arithmetic",
     "use_bf16_storage",
     "use_bf16_packed",
     "use_int8_inference",
@@ -37,12 +37,12 @@ class NcnnProgram:
 
     def __init__(self, request):
         with open(request["files"][0]) as file:
-            self._net = _load(file.read())
+            self._net = _load(file.read(), request["float16"])
         self._packed = request["packed"]
         self._inputs = [(name, tuple(shape)) for name, shape in request["inputs"]]
         self._outputs = request["outputs"]
-        self._blobs = request.get("blobs", [])
-        self._packer = _load(_PACKER)
+        self._layers = request["layers"]
+        self._packer = _load(_PACKER, request["float16"])
 
     def prepare(self):
         """Make an extractor with new inputs: it must be their only owner, or layers that work in place copy them."""
@@ -64,17 +64,17 @@ class NcnnProgram:
         self.prepare()
         mark(CLOCK)
         mark(BEGIN)
-        stamps = []
-        for blob in self._blobs:
+        cycles = []
+        for _, _, blob in self._layers:
             begin = time.monotonic_ns()
             self._extractor.extract(blob, 1)
             middle = time.monotonic_ns()
             # What is there already is only handed out: this is what the call itself takes.
             self._extractor.extract(blob, 1)
-            stamps.append(2 * middle - begin - time.monotonic_ns())
+            # The plugin shows a cycle as a microsecond.
+            cycles.append((2 * middle - begin - time.monotonic_ns()) // 1000)
         mark(END)
-        # The plugin shows a cycle as a microsecond.
-        return [{"name": blob, "cycles": stamp // 1000} for blob, stamp in zip(self._blobs, stamps)]
+        return [{"name": name, "op": op, "cycles": spent} for (name, op, _), spent in zip(self._layers, cycles)]
 
     def _tensor(self, shape, number):
         values = np.random.default_rng(number).uniform(0.05, 1, shape).astype(np.float32)
@@ -87,8 +87,10 @@ class NcnnProgram:
         return extractor.extract("y", 1)[1]
 
 
-def _load(param):
+def _load(param, float16):
     net = ncnn.Net()
+    for name in _FLOAT16:
+        setattr(net.opt, name, float16)
     for name in _OFF:
         setattr(net.opt, name, False)
     for name in _ON:

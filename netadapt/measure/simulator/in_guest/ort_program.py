@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import onnxruntime
+from marks import BEGIN, CLOCK, END, mark
+from server import serve
 
 _TYPES = {
     "tensor(float)": np.float32,

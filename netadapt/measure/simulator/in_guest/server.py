@@ -13,6 +13,8 @@ import gc
 import json
 import os
 
+from marks import BEGIN, END, RELEASE, WARM_UP, mark
+
 #: Exit code of a fork that has written `error.json`.
 FAILED = 3
 _ANSWERS = [bytes([code]) for code in range(256)]
