@@ -116,8 +116,13 @@ def install(package: str) -> None:
     run(command, f"installing {package}", _TIMEOUT_S, environment)
 
 
-def unpack(archive: Path, root: Path) -> None:
+def unpack(archive: Path, root: Path, only: tuple[str, ...] = ("",)) -> None:
     """Unpack a package below `root`, where /bin, /sbin and /lib are links into /usr, as on every Debian 12.
+
+    Args:
+        archive: the package.
+        root: the folder.
+        only: what is unpacked of it, by the start of the path. Documentation never is.
 
     Raises:
         SetupError: the archive is damaged.
@@ -126,9 +131,13 @@ def unpack(archive: Path, root: Path) -> None:
     content = _content(archive)
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            # apt has checked who signed the package; newer Pythons would refuse absolute links.
+            tar.extraction_filter = lambda member, _: member
             for member in tar:
                 member.name = merged(member.name)
-                if member.name != "." and not member.name.startswith(_OMITTED):
+                if member.islnk():
+                    member.linkname = merged(member.linkname)
+                if member.name and member.name.startswith(only) and not member.name.startswith(_OMITTED):
                     member.uid, member.gid = os.getuid(), os.getgid()
                     tar.extract(member, root)
     except tarfile.TarError as error:
@@ -138,7 +147,7 @@ def unpack(archive: Path, root: Path) -> None:
 def merged(name: str) -> str:
     """The path of a file of a package with /bin, /sbin and /lib inside /usr; relative to the root."""
     parts = PurePosixPath(name).parts
-    return "/".join(("usr", *parts) if parts and parts[0] in ("bin", "sbin", "lib") else parts) or "."
+    return "/".join(("usr", *parts) if parts and parts[0] in ("bin", "sbin", "lib") else parts)
 
 
 def version_of(archive: Path) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,14 @@ def set_up(on_stage: Callable[[str], None]) -> Installation:
 
 def missing() -> list[Check]:
     """Tell for each part whether it is there. Raises no error for what is not."""
-    present, folder = installed(), installation_folder()
+    folder = installation_folder()
+    wheel_names = [wheel.name for wheel in pins().guest_wheels]
     return [
         _check("QEMU with plugins", lambda: _qemu_detail(folder)),
         _check("C compiler", lambda: timing_plugin.compiler()[1]),
-        _present("timing plugin", present, ("plugin", "capstone")),
-        _present("arm64 userland", present, ("python3.11-minimal", "libc6")),
-        _present("aarch64 wheels", present, tuple(wheel.name for wheel in pins().guest_wheels)),
+        _check("timing plugin", _plugin_detail),
+        _check("arm64 userland", lambda: _guest_detail(folder, ["python3.11-minimal", "libc6"]) + _untested(folder)),
+        _check("aarch64 wheels", lambda: _guest_detail(folder, wheel_names)),
     ]
 
 
@@ -170,7 +171,7 @@ def _require_host() -> None:
 def _check(what: str, ask: Callable[[], str]) -> Check:
     try:
         return Check(what, True, ask())
-    except SetupError as error:
+    except (SetupError, OSError, ValueError) as error:
         return Check(what, False, str(error))
 
 
@@ -181,7 +182,22 @@ def _qemu_detail(folder: Path) -> str:
     return f"{found.program}, version {found.version}"
 
 
-def _present(what: str, present: Installation | None, names: tuple[str, ...]) -> Check:
+def _plugin_detail() -> str:
+    present = installed()
     if present is None:
-        return Check(what, False, "not set up, or by another version of netadapt")
-    return Check(what, True, ", ".join(f"{name} {present.versions.get(name, '?')}" for name in names))
+        raise SetupError("not set up with the present QEMU and sources of the plugin")
+    return f"sources {present.versions['plugin']}, capstone {present.versions.get('capstone', 'unknown')}"
+
+
+def _guest_detail(folder: Path, names: Sequence[str]) -> str:
+    if not (folder / "root").is_dir():
+        raise SetupError("not set up, or by another version of netadapt")
+    found = userland.versions(folder / "root")
+    return ", ".join(f"{name} {found.get(name, 'unknown')}" for name in names)
+
+
+def _untested(folder: Path) -> str:
+    differing = userland.untested(userland.versions(folder / "root"))
+    if not differing:
+        return ""
+    return f"; the figures of this repository were made with {', '.join(differing)}, and may differ by a few cycles"

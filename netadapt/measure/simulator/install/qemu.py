@@ -88,7 +88,7 @@ def require_plugin(emulator: Emulator, plugin: Path) -> None:
     # QEMU loads plugins before it looks for the program.
     said = _said(emulator.program, ["-plugin", str(plugin), "/nonexistent"], emulator.environment)
     title = f"{emulator.program} (version {emulator.version})"
-    if "unknown option" in said or "-h for help" in said:
+    if "unknown option" in said:
         raise SetupError(f"{title} takes no plugins; it is probably a static build; {_ADVICE}")
     if "API version" in said:
         reason = said.split("plugin requires", 1)[-1].strip()
@@ -133,4 +133,4 @@ def _unpack(scratch: Path) -> None:
         sources = apt.Apt(Path(work), status=_STATUS)
         sources.update()
         for archive in sources.download_missing(PACKAGE):
-            apt.unpack(archive, scratch)
+            apt.unpack(archive, scratch, (f"usr/bin/{PROGRAM}", "usr/lib/"))

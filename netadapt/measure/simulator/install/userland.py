@@ -10,7 +10,7 @@ from pathlib import Path
 from netadapt.errors import SetupError
 from netadapt.files import write_atomically
 from netadapt.measure.simulator.install import apt, wheels
-from netadapt.measure.simulator.install.pins import Pins, pins
+from netadapt.measure.simulator.install.pins import pins
 from netadapt.measure.simulator.install.qemu import Emulator
 from netadapt.measure.simulator.install.stages import complete_folder, run
 
@@ -58,9 +58,9 @@ def versions(root: Path) -> dict[str, str]:
     return recorded
 
 
-def untested(found: dict[str, str], pinned: Pins) -> dict[str, str]:
-    """The packages whose version is not the one that the published figures were made with."""
-    return {name: found[name] for name, tested in pinned.tested_packages.items() if found.get(name) != tested}
+def untested(found: dict[str, str]) -> list[str]:
+    """The versions that figures were published with, of those packages that have another version."""
+    return [f"{name} {version}" for name, version in pins().tested_packages.items() if found.get(name) != version]
 
 
 def _fetch_packages(scratch: Path) -> None:

@@ -45,8 +45,10 @@ def _download(wheel: Wheel, scratch: Path) -> None:
             f"fetching {wheel.title} needs pip, which this Python lacks; install it with: {sys.executable} -m ensurepip"
         )
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311"]
-    command += ["--abi=none", *(f"--platform={tag}" for tag in wheel.tags)]
+    # The wheel is kept here; nothing is left elsewhere.
+    command += ["--no-cache-dir", "--no-deps", "--only-binary=:all:"]
+    command += ["--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"]
+    command += [f"--platform={tag}" for tag in wheel.tags]
     run([*command, "--dest", scratch, f"{wheel.name}=={wheel.version}"], f"fetching {wheel.title}")
     _verify(wheel, _only_file(scratch, wheel))
 
