@@ -42,11 +42,14 @@ _GAUGE_RUNS = 3
 class Program(Protocol):
     """A model that is loaded, with its inputs; a call runs it once."""
 
-    #: Memory that a run touches: weights, inputs and outputs.
+    #: Memory that a run does not share with runs of other models, and finds cold where they have pushed it out.
     bytes: int
 
     def __call__(self) -> None:
         """Run the model once."""
+
+    def another(self) -> Program:
+        """Load the same model again, with such memory of its own."""
 
 
 class LocalDevice(Device):
@@ -67,8 +70,8 @@ class LocalDevice(Device):
         """Load a whole model; raises ModelError and MeasurementError as `Device.costs`."""
 
     @abstractmethod
-    def workload_program(self, workload: Workload) -> tuple[Callable[[], Program], str]:
-        """How to load one operation as it runs inside a network, and the name of that form; errors as above."""
+    def workload_program(self, workload: Workload) -> tuple[Program, str]:
+        """Load one operation as it runs inside a network, and tell the name of that form; errors as above."""
 
     @abstractmethod
     def gauge_program(self, workload: Workload) -> Program:
@@ -82,8 +85,8 @@ class LocalDevice(Device):
     def workload_costs(self, workload: Workload) -> dict[str, Measurement]:
         """Measure one operation in the layout it has inside a network; see `Device.workload_costs`."""
         with self.exclusive():
-            make, form = self.workload_program(workload)
-            return {"latency": self._latency(in_turn(make), self.platform.workload_timing(), form)}
+            program, form = self.workload_program(workload)
+            return {"latency": self._latency(in_turn(program), self.platform.workload_timing(), form)}
 
     @contextmanager
     def load(self, model: Model) -> Iterator[CallableSource]:
@@ -140,11 +143,10 @@ class LocalDevice(Device):
         )
 
 
-def in_turn(make: Callable[[], Program]) -> Callable[[], None]:
+def in_turn(program: Program) -> Callable[[], None]:
     """Run a program, or copies of it in turn, so that each finds the cache as it would inside a network."""
-    first = make()
-    copies = 1 if first.bytes < _SMALL else min(_MOST_COPIES, -(-_WORKING_SET // first.bytes))
-    following = cycle([first, *(make() for _ in range(copies - 1))]).__next__
+    copies = 1 if program.bytes < _SMALL else min(_MOST_COPIES, -(-_WORKING_SET // program.bytes))
+    following = cycle([program, *(program.another() for _ in range(copies - 1))]).__next__
 
     def run() -> None:
         following()()

@@ -29,7 +29,7 @@ from netadapt.network.workload import Workload
 _DISTRIBUTION = "ncnn"
 _CONVERTER = "pnnx"
 #: How workloads are prepared (layout, copies); changes the cost, so it is part of the fingerprint.
-_PREPARATION = "packed-2,copies-1"
+_PREPARATION = "packed-1,copies-1"
 #: Operations that ncnn computes in the memory of their input.
 _IN_PLACE = frozenset({"activation", "batch_norm"})
 #: After so many runs on its own result, an activation gets a fresh input: HardSwish halves small numbers, and would
@@ -93,11 +93,11 @@ class NcnnDevice(LocalDevice):
         """Convert and load a whole model; see `LocalDevice.model_program`."""
         return NcnnProgram(onnx_to_ncnn(model), self.platform.runtime.threads)
 
-    def workload_program(self, workload: Workload) -> tuple[Callable[[], Program], str]:
+    def workload_program(self, workload: Workload) -> tuple[Program, str]:
         """Load the operation with packed inputs and outputs; see `LocalDevice.workload_program`."""
         model = workload_to_ncnn(workload)
-        threads, in_place = self.platform.runtime.threads, workload.op in _IN_PLACE
-        return lambda: NcnnProgram(model, threads, packed=True, in_place=in_place), "packed"
+        in_place = workload.op in _IN_PLACE
+        return NcnnProgram(model, self.platform.runtime.threads, packed=True, in_place=in_place), "packed"
 
     def gauge_program(self, workload: Workload) -> Program:
         """Load the operation; see `LocalDevice.gauge_program`."""
@@ -113,123 +113,132 @@ class NcnnProgram:
         packed: feed inputs, and leave outputs, in the layout that they have inside a network.
         in_place: the network has one input and computes its output in the memory of it. Then the output of a run is
             the input of the next, because ncnn copies an input that somebody else holds.
+        memory: of a program of the same model, whose inputs are then used; for `another`.
 
     Raises:
         ModelError: ncnn cannot load it, or cannot run it.
 
     """
 
-    def __init__(self, model: NcnnModel, threads: int = 1, packed: bool = False, in_place: bool = False) -> None:
-        self._net = _Net(model, threads)
-        self._input, self._outputs = model.inputs[0][0], model.outputs
-        self._type = _AS_COMPUTED if packed else _PLAIN
-        random = np.random.default_rng(0)
-        arrays = {name: activations(random, shape).astype(np.float32) for name, shape in model.inputs}
-        for name, array in arrays.items():
-            self._net.keep(name, _packed(array) if packed else _tensor(array))
-        outputs = self.compute()
-        #: Memory that a run touches: weights, inputs and outputs.
-        self.bytes = len(model.weights) + sum(array.nbytes for array in [*arrays.values(), *outputs])
+    def __init__(
+        self,
+        model: NcnnModel,
+        threads: int = 1,
+        packed: bool = False,
+        in_place: bool = False,
+        memory: _Memory | None = None,
+    ) -> None:
+        self._arguments = (model, threads, packed, in_place)
+        self._names = [name for name, _ in model.inputs]
+        self._outputs = model.outputs
+        self._layout = _AS_COMPUTED if packed else _PLAIN
+        self._memory = memory or _memory_with_inputs(model, packed)
+        self._extractor = self._memory.load(model, threads)
+        #: The weights. Inputs and outputs are not counted: in a network they are some other layer's outputs and inputs,
+        #: and in the cache already.
+        self.bytes = len(model.weights)
         self._runs_left = 0
-        self._run: Callable[[], None] = self._run_in_place if in_place else self._run_on_inputs
+        self._run = self._run_in_place if in_place else self._run_on_inputs
+        self.compute()
 
     def __call__(self) -> None:
         """Run the network once."""
         self._run()
 
+    def another(self) -> NcnnProgram:
+        """Load the network again, with weights of its own and the same inputs."""
+        return NcnnProgram(*self._arguments, memory=self._memory)
+
     def compute(self, inputs: dict[str, NDArray[np.float32]] | None = None) -> list[NDArray[np.float32]]:
-        """The outputs for the given inputs, both in the plain layout: images [C, H, W], features [C].
+        """The outputs, for other inputs if given, all in the plain layout: images [C, H, W], features [C].
 
         Raises:
-            ModelError: ncnn cannot run the network, or has no such input.
+            ModelError: ncnn cannot run the network, or knows no such input.
 
         """
-        tensors = {name: _tensor(array) for name, array in inputs.items()} if inputs else self._net.tensors
-        return [tensor.numpy().copy() for tensor in self._net.run(tensors, self._outputs)]
+        if inputs is None:
+            tensors = {name: self._memory.tensors[name] for name in self._names}
+        else:
+            tensors = {name: _tensor(array) for name, array in inputs.items()}
+        return [tensor.numpy().copy() for tensor in _outputs(self._extractor, tensors, self._outputs)]
 
     def _run_on_inputs(self) -> None:
-        with self._net.extractor() as extractor:
-            for name, tensor in self._net.tensors.items():
-                extractor.input(name, tensor)
+        tensors = self._memory.tensors
+        with self._extractor() as extractor:
+            for name in self._names:
+                extractor.input(name, tensors[name])
             for name in self._outputs:
-                extractor.extract(name, self._type)
+                extractor.extract(name, self._layout)
 
     def _run_in_place(self) -> None:
-        tensors = self._net.tensors
+        tensors = self._memory.tensors
         if not self._runs_left:
-            self._net.keep(_AGAIN, tensors[self._input])
+            self._memory.keep(_AGAIN, tensors[self._names[0]])
             self._runs_left = _RUNS_IN_PLACE
-        with self._net.extractor() as extractor:
+        with self._extractor() as extractor:
             # Popped, it belongs to the extractor alone.
-            extractor.input(self._input, tensors.pop(_AGAIN))
-            tensors[_AGAIN] = extractor.extract(self._outputs[0], self._type)[1]
+            extractor.input(self._names[0], tensors.pop(_AGAIN))
+            tensors[_AGAIN] = extractor.extract(self._outputs[0], self._layout)[1]
         self._runs_left -= 1
 
 
-class _Net:
-    """A network and its tensors, which are given back in an order that ncnn survives.
+class _Memory:
+    """Networks with the memory for their tensors, all given back in an order that ncnn survives.
 
     An allocator must outlive all that it allocated, else the process crashes; Python, at its end, would drop them in
-    any order. So tensors live here or in an extractor that is left by `with`.
+    any order. So tensors live here, or in an extractor that is left by `with`.
     """
 
-    def __init__(self, model: NcnnModel, threads: int = 1) -> None:
+    def __init__(self) -> None:
         ncnn = import_ncnn()
-        net, blobs, workspace = ncnn.Net(), ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+        self._blobs, self._workspace = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+        self._blobs.set_size_compare_ratio(0.0)
+        self._workspace.set_size_compare_ratio(0.5)
+        self._nets: list[Any] = []
         self.tensors: dict[str, Any] = {}
-        self._blobs = blobs
-        weakref.finalize(self, _give_back, self.tensors, net, (blobs, workspace))
-        blobs.set_size_compare_ratio(0.0)
-        workspace.set_size_compare_ratio(0.5)
-        options = net.opt
-        for name in _ON:
-            setattr(options, name, True)
-        for name in _OFF:
-            setattr(options, name, False)
-        options.num_threads, options.openmp_blocktime = threads, 0
-        options.blob_allocator, options.workspace_allocator = blobs, workspace
-        ncnn.set_omp_dynamic(0)
-        ncnn.set_omp_num_threads(threads)
-        _load(net, model)
-        self.extractor: Callable[[], Any] = net.create_extractor
+        weakref.finalize(self, _give_back, self.tensors, self._nets, (self._blobs, self._workspace))
 
     def keep(self, name: str, tensor: Any) -> None:
-        """Copy a tensor to where the network has its own; extracting others costs a copy when they come out again."""
+        """Copy a tensor to where the networks have theirs: what is not from there, extracting would copy each time."""
         self.tensors[name] = tensor.clone(self._blobs)
 
-    def run(self, tensors: dict[str, Any], outputs: tuple[str, ...], kind: int = _PLAIN) -> list[Any]:
-        """Copies of the outputs for inputs by name.
-
-        Raises:
-            ModelError: ncnn cannot run the network, or has no such input or output.
-
-        """
-        with self.extractor() as extractor:
-            for name, tensor in tensors.items():
-                _succeed(extractor.input(name, tensor), f"ncnn knows no input {name!r} of the network")
-            return [_extracted(extractor, name, kind) for name in outputs]
-
-
-def _extracted(extractor: Any, name: str, kind: int) -> Any:
-    code, tensor = extractor.extract(name, kind)
-    _succeed(code, f"ncnn fails to compute the output {name!r} of the network (code {code})")
-    return tensor.clone()
-
-
-def _load(net: Any, model: NcnnModel) -> None:
-    _succeed(net.load_param_mem(model.param), "ncnn cannot read the layers of the network")
-    # From a file, because load_model_mem keeps a pointer into memory that the binding has freed by then.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.bin"
-        path.write_bytes(model.weights)
-        _succeed(net.load_model(str(path)), "ncnn cannot read the weights of the network")
+    def load(self, model: NcnnModel, threads: int = 1) -> Callable[[], Any]:
+        """Load a network; the result makes extractors, each for one run."""
+        ncnn = import_ncnn()
+        net = ncnn.Net()
+        self._nets.append(net)
+        for name in _ON:
+            setattr(net.opt, name, True)
+        for name in _OFF:
+            setattr(net.opt, name, False)
+        net.opt.num_threads, net.opt.openmp_blocktime = threads, 0
+        net.opt.blob_allocator, net.opt.workspace_allocator = self._blobs, self._workspace
+        ncnn.set_omp_dynamic(0)
+        ncnn.set_omp_num_threads(threads)
+        _succeed(net.load_param_mem(model.param), "ncnn cannot read the layers of the network")
+        # From a file, because load_model_mem keeps a pointer into memory that the binding has freed by then.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.bin"
+            path.write_bytes(model.weights)
+            _succeed(net.load_model(str(path)), "ncnn cannot read the weights of the network")
+        extractor: Callable[[], Any] = net.create_extractor
+        return extractor
 
 
-def _give_back(tensors: dict[str, Any], net: Any, allocators: tuple[Any, ...]) -> None:
+def _give_back(tensors: dict[str, Any], nets: list[Any], allocators: tuple[Any, ...]) -> None:
     tensors.clear()
-    net.clear()
+    for net in nets:
+        net.clear()
     for allocator in allocators:
         allocator.clear()
+
+
+def _memory_with_inputs(model: NcnnModel, packed: bool) -> _Memory:
+    memory, random = _Memory(), np.random.default_rng(0)
+    for name, shape in model.inputs:
+        tensor = _tensor(activations(random, shape).astype(np.float32))
+        memory.keep(name, _packed(tensor, shape[0]) if packed else tensor)
+    return memory
 
 
 def _tensor(array: NDArray[np.float32]) -> Any:
@@ -237,20 +246,42 @@ def _tensor(array: NDArray[np.float32]) -> Any:
     return import_ncnn().Mat(np.ascontiguousarray(array)).clone()
 
 
-def _packed(array: NDArray[np.float32]) -> Any:
-    """In the layout that a layer before would have left it in: net.cpp, `convert_layout`."""
-    tensor, most = _tensor(array), _most_interleaved()
-    for channels in (16, 8, 4):
-        if channels <= most and len(array) % channels == 0:
-            return import_ncnn().convert_packing(tensor, channels)
+def _packed(tensor: Any, channels: int) -> Any:
+    """In the layout in which a layer before would have left it (`convert_layout` in ncnn's net.cpp)."""
+    most = _most_interleaved()
+    for together in (16, 8, 4):
+        if together <= most and channels % together == 0:
+            return import_ncnn().convert_packing(tensor, together)
     return tensor
 
 
 @cache
 def _most_interleaved() -> int:
-    """How many channels this CPU interleaves: 16 with AVX-512, 8 with AVX, 4 with SSE and NEON."""
-    probe = _tensor(np.zeros((16, 1, 1), np.float32))
-    return int(_Net(_PROBE).run({"x": probe}, _PROBE.outputs, _AS_COMPUTED)[0].elempack)
+    """How many channels ncnn interleaves on this CPU: 16 with AVX-512, 8 with AVX, 4 with SSE and NEON."""
+    memory = _Memory()
+    tensors = {"x": _tensor(np.zeros((16, 1, 1), np.float32))}
+    return int(_outputs(memory.load(_PROBE), tensors, _PROBE.outputs, _AS_COMPUTED)[0].elempack)
+
+
+def _outputs(
+    make_extractor: Callable[[], Any], tensors: dict[str, Any], names: tuple[str, ...], layout: int = _PLAIN
+) -> list[Any]:
+    """Copies of the outputs of those names.
+
+    Raises:
+        ModelError: ncnn cannot run the network, or has no such input or output.
+
+    """
+    with make_extractor() as extractor:
+        for name, tensor in tensors.items():
+            _succeed(extractor.input(name, tensor), f"ncnn knows no input {name!r} of the network")
+        return [_extracted(extractor, name, layout) for name in names]
+
+
+def _extracted(extractor: Any, name: str, layout: int) -> Any:
+    code, tensor = extractor.extract(name, layout)
+    _succeed(code, f"ncnn fails to compute the output {name!r} of the network (code {code})")
+    return tensor.clone()
 
 
 def _succeed(code: int, what: str) -> None:

@@ -80,14 +80,14 @@ class OrtDevice(LocalDevice):
         """Open a session for a whole model; see `LocalDevice.model_program`."""
         return OrtProgram(model, self.platform.runtime.threads)
 
-    def workload_program(self, workload: Workload) -> tuple[Callable[[], Program], str]:
+    def workload_program(self, workload: Workload) -> tuple[Program, str]:
         """Make the operation what it is inside a network; see `LocalDevice.workload_program`."""
         from netadapt.network.workload_onnx import workload_to_onnx
 
         model = workload_to_onnx(workload)
         inner = self._interior(model, workload)
-        form = "interior" if inner else "model"
-        return lambda: OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None), form
+        program = OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None)
+        return program, "interior" if inner else "model"
 
     def gauge_program(self, workload: Workload) -> Program:
         """Open a session for an operation as it stands; see `LocalDevice.gauge_program`."""
@@ -111,6 +111,7 @@ class OrtProgram:
     """
 
     def __init__(self, model: Model, threads: int = 1, optimise: bool = True) -> None:
+        self._arguments = (model, threads, optimise)
         self._name = str(model) if isinstance(model, Path) else "model"
         self._session = _session(model, _options(threads, optimise), self._name)
         #: Memory that a run touches: weights, inputs and outputs.
@@ -120,6 +121,10 @@ class OrtProgram:
     def __call__(self) -> None:
         """Run the model once."""
         self._session.run_with_iobinding(self._binding)
+
+    def another(self) -> OrtProgram:
+        """Open a second session for the model, with its own weights, inputs and outputs."""
+        return OrtProgram(*self._arguments)
 
     def _bind(self) -> Any:
         """Bind memory that ONNX Runtime allocates: aligned as its own tensors inside a network are."""

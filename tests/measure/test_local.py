@@ -15,6 +15,9 @@ class FakeProgram:
         self.name = len(log.setdefault("made", []))
         log["made"].append(self.name)
 
+    def another(self):
+        return FakeProgram(self.bytes, self.log)
+
     def __call__(self):
         self.log.setdefault("ran", []).append(self.name)
 
@@ -24,7 +27,7 @@ class FakeProgram:
 )
 def test_copies_fill_the_working_set_and_run_in_turn(size, copies):
     log = {}
-    run = in_turn(lambda: FakeProgram(size, log))
+    run = in_turn(FakeProgram(size, log))
     for _ in range(2 * copies):
         run()
     assert log["made"] == list(range(copies))
