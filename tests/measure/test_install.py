@@ -117,6 +117,11 @@ class TestQemu:
         said = "Could not load plugin t.so: qemu_plugin_install returned error code -1"
         qemu.require_plugin(qemu.Emulator(fake_qemu(tools, on_plugin=said), "7.2.22"), Path("t.so"))
 
+    def test_is_given_the_path_of_the_plugin_with_its_commas(self, tools, tmp_path):
+        program = tool(tools, "qemu-aarch64", f'echo "$2" > {tmp_path}/given; exit 1')
+        qemu.require_plugin(qemu.Emulator(program, "7.2.22"), Path("a,b/t.so"))
+        assert (tmp_path / "given").read_text() == "a,,b/t.so\n"
+
     def test_is_installed_by_apt_for_root(self, tools, tmp_path, monkeypatch):
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         shutil.copy(fake_qemu(tmp_path), tmp_path / "qemu")

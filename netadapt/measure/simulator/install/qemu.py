@@ -85,8 +85,9 @@ def require_plugin(emulator: Emulator, plugin: Path) -> None:
             cannot be loaded.
 
     """
-    # QEMU loads plugins before it looks for the program.
-    said = _said(emulator.program, ["-plugin", str(plugin), "/nonexistent"], emulator.environment)
+    # QEMU loads plugins before it looks for the program. A comma in the path would begin an argument of the plugin.
+    path = str(plugin).replace(",", ",,")
+    said = _said(emulator.program, ["-plugin", path, "/nonexistent"], emulator.environment)
     title = f"{emulator.program} (version {emulator.version})"
     if "unknown option" in said:
         raise SetupError(f"{title} takes no plugins; it is probably a static build; {_ADVICE}")
