@@ -1,6 +1,6 @@
 """Regenerate a table of instruction forms (`platforms/cores/forms/*.toml`) from one of LLVM's scheduling models.
 
-    python tools/core_forms.py cortex-a57 LIBRARY... [--sample 6000000]
+    python tools/core_forms.py cortex-a57 LIBRARY... [--sample 12000000]
     python tools/core_forms.py cortex-a57 LIBRARY... --check cortex-a72
 
 Needs llvm-mc and llvm-mca (19), a C compiler and the Python package `capstone`. The libraries are aarch64 ELF files: of
@@ -223,9 +223,11 @@ def forms_of(words: Iterable[tuple[int, int]], decoder: Decoder) -> Forms:
 
 
 def random_words(count: int, seed: int = 1) -> Iterator[tuple[int, int]]:
-    """Random words, each counted as never seen."""
+    """Random words, each counted as never seen; some have many zeros or ones, as special cases of encodings have."""
     source = random.Random(seed)
-    return ((source.getrandbits(32), 0) for _ in range(count))
+    for index in range(count):
+        word, other = source.getrandbits(32), source.getrandbits(32)
+        yield (word, word & other, word | other)[index % 3], 0
 
 
 @dataclass(frozen=True, order=True)
