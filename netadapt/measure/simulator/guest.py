@@ -72,16 +72,29 @@ class Request:
 class Guest:
     """One QEMU process with one runtime on one core. Not for several threads at once.
 
+    Args:
+        installation: where QEMU, the plugin and the guest's files are.
+        core: the core to simulate.
+        warm_up: a small model for the runtime to set itself up with.
+        patience_s: how long a measurement may take.
+        remember: False computes each block of instructions anew, which takes longer and must give the same.
+
     Raises:
         MeasurementError: it did not start; says why.
 
     """
 
     def __init__(
-        self, installation: Installation, core: Core, warm_up: Request, patience_s: float = PATIENCE_S
+        self,
+        installation: Installation,
+        core: Core,
+        warm_up: Request,
+        patience_s: float = PATIENCE_S,
+        remember: bool = True,
     ) -> None:
         self._core = core
         self._patience_s = patience_s
+        self._remember = remember
         self.folder = Path(tempfile.mkdtemp(prefix="netadapt-guest-"))
         try:
             self._prepare(installation, warm_up)
@@ -144,7 +157,7 @@ class Guest:
 
     def _prepare(self, installation: Installation, warm_up: Request) -> None:
         core = self._core
-        root = guest_root(installation, core.qemu_cpu, core.mhz, [cache.size_bytes for cache in core.caches])
+        root = guest_root(installation, core.shown_cpu, core.mhz, [cache.size_bytes for cache in core.caches])
         (self.folder / "root").symlink_to(root, target_is_directory=True)
         (self.folder / "core.model").write_text(core.plugin_text())
         for script in _SCRIPTS.glob("*.py"):
@@ -152,14 +165,20 @@ class Guest:
         self._put("warm_up.json", warm_up, profile=False)
 
     def _start(self, installation: Installation, warm_up: Request) -> subprocess.Popen[bytes]:
-        plugin = f"{installation.plugin},model=core.model,capstone={installation.capstone_library},report=report.json"
+        # QEMU takes a comma for the end of the path unless there are two.
+        library, capstone = (
+            str(path).replace(",", ",,") for path in (installation.plugin, installation.capstone_library)
+        )
+        plugin = f"{library},model=core.model,capstone={capstone},report=report.json"
+        plugin += "" if self._remember else ",replay=off"
         environment = [part for name, value in _ENVIRONMENT.items() for part in ("-E", f"{name}={value}")]
         # What QEMU itself needs is not for the guest.
         environment += [part for name in installation.qemu_environment for part in ("-U", name)]
         machine = ["-R", _ADDRESS_SPACE, "-s", _STACK_BYTES, "-seed", "1", "-r", _KERNEL, "-cpu", self._core.qemu_cpu]
         files = ["-L", "root", "-0", f"/{_PYTHON}"]
-        # Not a script given by name: Python would ask for the name of the working folder.
-        python = [f"root/{_PYTHON}", "-I", "-S", "-c", _bootstrap(warm_up.program)]
+        # Not a script given by name: Python would ask for the name of the working folder. Not -I: it would ignore the
+        # seed of the hashes.
+        python = [f"root/{_PYTHON}", "-s", "-P", "-S", "-c", _bootstrap(warm_up.program)]
         with (self.folder / "stderr.txt").open("wb") as errors:
             return subprocess.Popen(
                 ["setarch", "-R", installation.qemu, *machine, *files, *environment, "-plugin", plugin, *python],
@@ -232,6 +251,8 @@ class Guest:
 def _bootstrap(program: str) -> str:
     """The guest's whole command line program: load the scripts as modules, by paths that are all relative."""
     return (
+        # Hides what would tell the guest on which machine it runs.
+        "import surroundings\n"
         f"import sys; sys.path[:] = {_PATH!r}\n"
         f"for name in {('marks', 'server', program)!r}:\n"
         "    with open(name + '.py') as file: source = file.read()\n"
