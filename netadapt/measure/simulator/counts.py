@@ -62,7 +62,7 @@ class Counts:
             several_threads = fields.pop("several_threads")
             caches = tuple(CacheCounts(**level) for level in fields.pop("caches"))
             counts = cls(**fields, caches=caches)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MeasurementError(f"the timing plugin left no usable report ({error}): {text[:80]!r}") from error
         if several_threads:
             raise MeasurementError("the model ran on several threads; the simulator models one core")
