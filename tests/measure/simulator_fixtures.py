@@ -58,6 +58,7 @@ FORMS = {
     "b.ne #": form(1),
     "cbz x #": form(1),
     "cbnz x #": form(1),
+    "tbz w # #": form(1),
     "tbz x # #": form(1),
     "svc #": form(1),
 }

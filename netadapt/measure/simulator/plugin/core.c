@@ -45,6 +45,12 @@ static uint64_t answer(Core *core, const Operation *operation, uint32_t index, A
 
 /* --- in order ------------------------------------------------------------------------------------------------- */
 
+/* Ports that are free now are all alike, however long they have been: replay.c does not remember that. */
+static uint64_t port_free_from(const Core *core, uint32_t port)
+{
+    return later(core->port_free[port], core->now);
+}
+
 /* Takes one port of each group that the operation needs, and returns when it can issue. */
 static uint64_t take_ports(Core *core, const Operation *operation, uint64_t time)
 {
@@ -52,7 +58,7 @@ static uint64_t take_ports(Core *core, const Operation *operation, uint64_t time
     for (uint32_t g = 0; g < operation->group_count; g++) {
         uint32_t best = __builtin_ctz(operation->groups[g].ports);
         for (uint32_t rest = operation->groups[g].ports & (operation->groups[g].ports - 1); rest; rest &= rest - 1)
-            if (core->port_free[__builtin_ctz(rest)] < core->port_free[best])
+            if (port_free_from(core, __builtin_ctz(rest)) < port_free_from(core, best))
                 best = __builtin_ctz(rest);
         taken[g] = best;
         time = later(time, core->port_free[best]);
