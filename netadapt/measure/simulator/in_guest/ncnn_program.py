@@ -28,8 +28,9 @@ for _allocator in (_BLOBS, _WORKSPACE):
     # They must outlive every network and tensor, also when the interpreter ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_allocator))
 
-#: Clip without limits is the identity and works in the packed layout, so its output is laid out as inside a network.
-_PACKER = "7767517\n2 2\nInput in 0 1 x\nClip clip 1 1 x y\n"
+#: A convolution of 16 channels: its output shows how many of them this core interleaves.
+_WIDEST = "7767517\n2 2\nInput x 0 1 x\nConvolution c 1 1 x y 0=16 1=1 6=256\n"
+_PACKINGS = (16, 8, 4)
 
 
 class NcnnProgram:
@@ -42,7 +43,7 @@ class NcnnProgram:
         self._inputs = [(name, tuple(shape)) for name, shape in request["inputs"]]
         self._outputs = request["outputs"]
         self._layers = request["layers"]
-        self._packer = _load(_PACKER, request["float16"])
+        self._widest = _widest_packing(request["float16"])
 
     def prepare(self):
         """Make an extractor with new inputs: it must be their only owner, or layers that work in place copy them."""
@@ -53,7 +54,8 @@ class NcnnProgram:
 
     def run(self):
         for name in self._outputs:
-            code, self._result = self._extractor.extract(name, 1)
+            # As a network hands its result out, unpacked, or as one layer hands it to the next.
+            code, self._result = self._extractor.extract(name, int(self._packed))
             if code:
                 raise ValueError(f"ncnn could not compute {name} (code {code})")
 
@@ -78,13 +80,19 @@ class NcnnProgram:
 
     def _tensor(self, shape, number):
         values = np.random.default_rng(number).uniform(0.05, 1, shape).astype(np.float32)
-        # A tensor over numpy's memory counts no references, and layers that work in place fail.
-        tensor = ncnn.Mat(values).clone()
+        # Over numpy's memory a tensor counts no references; from another allocator it is copied when handed out.
+        tensor = ncnn.Mat(values).clone(_BLOBS)
         if not self._packed:
             return tensor
-        extractor = self._packer.create_extractor()
-        extractor.input("x", tensor)
-        return extractor.extract("y", 1)[1]
+        # ncnn's own rule (net.cpp).
+        packing = next((one for one in _PACKINGS if one <= self._widest and shape[0] % one == 0), 1)
+        return ncnn.convert_packing(tensor, packing).clone(_BLOBS) if packing > 1 else tensor
+
+
+def _widest_packing(float16):
+    extractor = _load(_WIDEST, float16).create_extractor()
+    extractor.input("x", ncnn.Mat(np.zeros((16, 1, 1), np.float32)).clone())
+    return extractor.extract("y", 1)[1].elempack
 
 
 def _load(param, float16):
