@@ -45,6 +45,9 @@ _START_LIMIT_S = 120.0
 PATIENCE_S = 900.0
 #: Exit code of a fork that tells in `error.json` what was wrong.
 _FAILED = 3
+#: What a runtime raises, or ONNX Runtime's `Fail` says, where it has no such operator.
+_LACKING = ("NotImplemented", "ValueError")
+_UNKNOWN_OPERATOR = ("is not a registered function/op", "No Op registered for")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Request:
     program: str
     files: Mapping[str, bytes]
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: What errors call the model; the guest is not told.
+    name: str = "model"
 
     def to_json(self, profile: bool) -> bytes:
         """Write the request as the guest reads it."""
@@ -210,9 +215,11 @@ class Guest:
             raise self._death() from None
         code = self._await(self._patience_s)
         if code == _FAILED:
-            raise self._failure()
+            raise self._failure(request.name)
         if code:
-            raise MeasurementError(f"the simulated run on {self._core.name} {_ended(code)}{self._last_words()}")
+            raise MeasurementError(
+                f"{request.name}: the simulated run on {self._core.name} {_ended(code)}{self._last_words()}"
+            )
 
     def _await(self, limit_s: float) -> int:
         """The guest's next answer."""
@@ -236,12 +243,12 @@ class Guest:
             f"the guest for {self._core.name} {_ended(128 - code if code < 0 else code)}{self._last_words()}"
         )
 
-    def _failure(self) -> MeasurementError | ModelError:
+    def _failure(self, name: str) -> MeasurementError | ModelError:
         failure = json.loads((self.folder / "error.json").read_text())
-        message = f"the guest's runtime says {failure['type']}: {failure['message']}"
-        if failure["type"] in ("NotImplemented", "ValueError"):
-            return MeasurementError(f"cannot be run on {self._core.name}: {message}")
-        return ModelError(f"cannot be run on {self._core.name}: {message}")
+        message = f"{name}: cannot be run on {self._core.name}: the guest's runtime says {failure['type']}: "
+        message += failure["message"]
+        lacking = failure["type"] in _LACKING or any(words in message for words in _UNKNOWN_OPERATOR)
+        return MeasurementError(message) if lacking else ModelError(message)
 
     def _last_words(self) -> str:
         lines = (self.folder / "stderr.txt").read_text(errors="replace").splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netadapt.errors import ModelError
@@ -14,6 +14,8 @@ from netadapt.network.workload import Workload
 
 #: Any small operation will do: it makes the runtime set itself up.
 _WARM_UP = Workload("conv", (16,), 16, (8, 8), bias=True, activation="relu")
+#: ONNX's numbers of FLOAT, UINT8, INT8, INT32, INT64, BOOL, DOUBLE: what in_guest/ort_program.py fills.
+_INPUT_TYPES = (1, 2, 3, 6, 7, 9, 11)
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,47 @@ def _ort_model(model: Model) -> Request:
 
     content = _read(model) if isinstance(model, Path) else model
     # The instructions do not depend on the weights, and QEMU multiplies by zero twice as fast as by anything else.
-    return Request("ort_program", {"model.onnx": zeroed_onnx(content)})
+    content = zeroed_onnx(content)
+    name = _name(model)
+    _require_usable_inputs(content, name)
+    return Request("ort_program", {"model.onnx": content}, name=name)
 
 
 def _ort_workload(workload: Workload) -> Request:
     from netadapt.network.workload_onnx import workload_to_onnx
 
-    return _ort_model(workload_to_onnx(workload))
+    return replace(_ort_model(workload_to_onnx(workload)), name=str(workload))
+
+
+def _require_usable_inputs(content: bytes, name: str) -> None:
+    """Raise ModelError unless the guest can make inputs for the model."""
+    import onnx
+
+    graph = onnx.load_model_from_string(content).graph
+    if not graph.node:
+        raise ModelError(f"{name}: not a model: it has no operators")
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        if value.name in constants:
+            continue
+        kind = value.type.tensor_type
+        if kind.elem_type not in _INPUT_TYPES:
+            found = onnx.TensorProto.DataType.Name(kind.elem_type)
+            raise ModelError(
+                f"{name}: input {value.name!r} has type {found}, which cannot be filled; use one of:"
+                f" {', '.join(map(onnx.TensorProto.DataType.Name, _INPUT_TYPES))}"
+            )
+        if not all(dim.dim_value > 0 for dim in kind.shape.dim):
+            shape = [dim.dim_param or dim.dim_value or None for dim in kind.shape.dim]
+            raise ModelError(
+                f"{name}: input {value.name!r} has the dynamic shape {shape}; export it with a fixed shape"
+            )
 
 
 def _ncnn_runtime(dtype: str) -> GuestRuntime:
     from netadapt.measure.ncnn_model import NcnnModel, onnx_to_ncnn, workload_to_ncnn
 
-    def request(model: NcnnModel, packed: bool) -> Request:
+    def request(model: NcnnModel, packed: bool, name: str) -> Request:
         options = {
             "inputs": model.inputs,
             "outputs": model.outputs,
@@ -55,13 +85,13 @@ def _ncnn_runtime(dtype: str) -> GuestRuntime:
             "float16": dtype == "float16",
             "layers": _layers(model.param),
         }
-        return Request("ncnn_program", {"model.param": model.param.encode()}, options)
+        return Request("ncnn_program", {"model.param": model.param.encode()}, options, name)
 
     return GuestRuntime(
         "ncnn",
-        of_model=lambda model: request(onnx_to_ncnn(model), packed=False),
+        of_model=lambda model: request(onnx_to_ncnn(model), packed=False, name=_name(model)),
         # Inside a network tensors are packed already.
-        of_workload=lambda workload: request(workload_to_ncnn(workload), packed=True),
+        of_workload=lambda workload: request(workload_to_ncnn(workload), packed=True, name=str(workload)),
     )
 
 
@@ -72,6 +102,10 @@ def _layers(param: str) -> list[tuple[str, str, str]]:
     """
     lines = [line.split() for line in param.splitlines()[2:]]
     return [(line[1], line[0], line[4 + int(line[2])]) for line in lines if line and line[0] != "Input"]
+
+
+def _name(model: Model) -> str:
+    return str(model) if isinstance(model, Path) else "model"
 
 
 def _read(path: Path) -> bytes:
