@@ -52,7 +52,12 @@ def chase():
 
 def _further(register):
     """`register` = DATA + (register - DATA + 4160) % 256 KB."""
-    return [a64.add_imm(register, register, 4032), a64.add_imm(register, register, 128), mov(5, 0x103FFFF), and_(1, 1, 5)]
+    return [
+        a64.add_imm(register, register, 4032),
+        a64.add_imm(register, register, 128),
+        mov(5, 0x103FFFF),
+        and_(1, 1, 5),
+    ]
 
 
 def branches():

@@ -83,7 +83,11 @@ static void on_block(unsigned cpu, void *data)
 {
     if (!plugin.simulating)
         return;
-    plugin.several_threads |= cpu != 0;
+    if (cpu) {
+        /* There is one core, for the first thread; the report tells that there were others. */
+        plugin.several_threads = true;
+        return;
+    }
     Block *block = data, *before = plugin.pending;
     time_pending();
     if (before)
@@ -91,18 +95,8 @@ static void on_block(unsigned cpu, void *data)
     plugin.pending = block;
 }
 
-static void on_access(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
+static void note_access(uint32_t index, uint64_t line)
 {
-    (void)cpu;
-    if (!plugin.simulating)
-        return;
-    uint64_t bytes = 1ull << qemu_plugin_mem_size_shift(info);
-    if (qemu_plugin_mem_is_store(info))
-        plugin.bytes_stored += bytes;
-    else
-        plugin.bytes_loaded += bytes;
-    uint32_t index = (uintptr_t)data;
-    uint64_t line = address >> LINE_BITS;
     /* QEMU splits a vector access into words; the core makes one access of what lies in one line. */
     if (plugin.access_count) {
         const Access *last = &plugin.accesses[plugin.access_count - 1];
@@ -111,6 +105,20 @@ static void on_access(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
     }
     if (plugin.access_count < MOST_ACCESSES)
         plugin.accesses[plugin.access_count++] = (Access){index, line};
+}
+
+static void on_access(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
+{
+    if (!plugin.simulating || cpu)
+        return;
+    uint64_t bytes = 1ull << qemu_plugin_mem_size_shift(info);
+    if (qemu_plugin_mem_is_store(info))
+        plugin.bytes_stored += bytes;
+    else
+        plugin.bytes_loaded += bytes;
+    uint32_t index = (uintptr_t)data;
+    for (uint64_t line = address >> LINE_BITS; line <= (address + bytes - 1) >> LINE_BITS; line++)
+        note_access(index, line);
 }
 
 static Block *new_block(const struct qemu_plugin_tb *tb)
@@ -191,7 +199,9 @@ static void release(qemu_plugin_id_t id)
 static void on_system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t a0, uint64_t a1, uint64_t a2,
                            uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7)
 {
-    (void)cpu, (void)a0, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7;
+    (void)a0, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7;
+    if (cpu)
+        return;
     time_pending();
     plugin.clock_address = number == CLOCK_GETTIME ? a1 : 0;
     switch (number) {
@@ -221,8 +231,8 @@ static void on_system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, ui
 /* Puts the simulated time in place of the real one, so that a profiler in the guest reports cycles. */
 static void on_system_call_return(qemu_plugin_id_t id, unsigned cpu, int64_t number, int64_t result)
 {
-    (void)id, (void)cpu;
-    if (!plugin.shows_cycles || number != CLOCK_GETTIME || result || !plugin.clock_address)
+    (void)id;
+    if (!plugin.shows_cycles || cpu || number != CLOCK_GETTIME || result || !plugin.clock_address)
         return;
     uint64_t time = replay_now(plugin.replay) * NANOSECONDS_A_CYCLE;
     struct timespec shown = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
