@@ -1,8 +1,8 @@
 """AArch64 programs in machine code, so that tests of the simulator need no compiler for it.
 
 A function named after an instruction gives its word, encoded as Arm's manual says (Arm DDI 0487, part C6 and C7).
-Registers are numbers; general ones are 64 bits wide. A program is a list of words, branches, lists of these, and labels,
-which are strings.
+Registers are numbers; general ones are 64 bits wide. A program is a list of words, branches, lists of these, and
+labels, which are strings.
 """
 
 from __future__ import annotations

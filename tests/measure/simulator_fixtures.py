@@ -1,4 +1,4 @@
-"""What tests of the timing plugin share: cores small enough to work out by hand, and programs in machine code on them."""
+"""What tests of the timing plugin share: cores that can be worked out by hand, and running programs on them."""
 
 from __future__ import annotations
 

@@ -178,9 +178,9 @@ def test_micro_operations_are_dispatched_together_or_in_the_next_cycle(simulator
 
 
 def test_the_window_limits_what_runs_ahead_of_a_miss(simulator):
-    # The load is dispatched at 0, issues at 1 and has its data at 1 + 3 + 100 = 104. It and the 15 instructions after it
-    # fill a window of 16; they are finished long before. They retire two a cycle from 104 on, and the instructions from
-    # the 17th on take their places: the 17th and 18th at 104, the 19th at 105; done two cycles later.
+    # The load is dispatched at 0, issues at 1 and has its data at 1 + 3 + 100 = 104. It and the 15 instructions after
+    # it fill a window of 16; they are finished long before. They retire two a cycle from 104 on, and the instructions
+    # from the 17th on take their places: the 17th and 18th at 104, the 19th at 105; done two cycles later.
     def cycles(adds, window):
         body = [ldr(1, 2), *(add(3 + number % 4, 9, 9) for number in range(adds))]
         return simulator.run(out_of_order(window=window), mov(2, DATA), region(*body)).cycles
@@ -243,8 +243,8 @@ def test_each_level_of_cache_has_its_latency(simulator, order):
 
 
 def test_the_least_recently_used_line_is_replaced(simulator):
-    # Two ways; the three lines lie in the same of four sets. A B A C A B: A, B and C miss; C replaces B, so A hits twice
-    # and B misses again. (First in, first out would replace A, and miss five times.)
+    # Two ways; the three lines lie in the same of four sets. A B A C A B: A, B and C miss; C replaces B, so A hits
+    # twice and B misses again. (First in, first out would replace A, and miss five times.)
     simulated = core(caches=(Cache(512, 2, 0),))
     a, b, c = (ldr(1, 2, place * 256) for place in range(3))
     counts = simulator.run(simulated, mov(2, DATA), region(a, b, a, c, a, b))

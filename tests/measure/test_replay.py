@@ -1,5 +1,7 @@
-"""Remembering what blocks of instructions do to a core (replay.c) changes no count: neither of loops as runtimes have them
-nor of random programs on random cores."""
+"""Remembering what blocks of instructions do to a core (replay.c) changes no count.
+
+Neither of loops such as runtimes have, nor of random programs on random cores.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from simulator_fixtures import FORMS, Simulator, core, form, loop, region
 
 from netadapt.measure.simulator.core import Cache, Prefetch, load_core
 
-EXAMPLES = 60
+EXAMPLES = 40
 BUNDLED = ["cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76"]
 MASK, SEED = 0x3FF8, 88172645463325252
 
@@ -46,7 +48,7 @@ def copy():
 
 
 def chase():
-    """Through 256 KB, 4 KB further each time."""
+    """Through 256 KB, a little more than 4 KB further each time, each address depending on what was loaded."""
     return [mov(1, DATA), loop(3, 9000, a64.ldr(4, 1), and_(4, 4, 31), add(1, 1, 4), _further(1))]
 
 
@@ -106,8 +108,8 @@ CORES = st.builds(
     store_buffer_lines=st.integers(1, 4),
 )
 
-#: x1 to x5 and v0 to v5 are anything; x9 is an offset, x10 the data, x11 the mask of offsets, x12 a random number, x13 a
-#: pointer that goes along the data, x14 to x16 count.
+#: x1 to x5 and v0 to v5 are anything; x9 is an offset, x10 the data, x11 the mask of offsets, x12 a random number, x13
+#: a pointer that goes along the data; x14 and x16 count.
 NUMBERS = st.integers(1, 5)
 ARITHMETIC = st.builds(
     lambda make, *registers: make(*registers),
