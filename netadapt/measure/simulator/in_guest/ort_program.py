@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import onnxruntime
-from marks import BEGIN, CLOCK, END, mark
-from server import serve
+from marks import CLOCK, mark
+from server import serve, timed_runs
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -36,6 +36,7 @@ class OrtProgram:
             options.profile_file_prefix = "profile"
         if request.get("optimised"):
             options.optimized_model_filepath = request["optimised"]
+        self._small_instructions = request["small_instructions"]
         with open(request["files"][0], "rb") as file:
             model = file.read()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -49,15 +50,11 @@ class OrtProgram:
 
     def profile(self):
         """Cycles of each node of one run, in the order of execution."""
-        self.run()
-        mark(BEGIN)
-        self.run()
-        mark(END)
+        runs = timed_runs(self, self._small_instructions)
         with open(self._session.end_profiling()) as file:
             events = [event for event in json.load(file) if event["cat"] == "Node"]
         events = [event for event in events if event["name"].endswith("_kernel_time")]
-        # The plugin's clock stands still during the first, untimed run.
-        events = events[len(events) // 2 :]
+        events = events[-(len(events) // runs) :]
         return [
             {"name": event["name"][: -len("_kernel_time")], "op": event["args"]["op_name"], "cycles": event["dur"]}
             for event in events
