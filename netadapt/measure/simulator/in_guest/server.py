@@ -39,8 +39,8 @@ def _answer(open_program):
         os._exit(_measure(open_program) if open_program else 0)
     ended = os.waitpid(child, 0)
     status = ended[1]
-    code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    os.write(1, _ANSWERS[code])
+    # Not by os.WTERMSIG: the first call of a function sets up what reads its arguments, and that stays.
+    os.write(1, _ANSWERS[128 + (status & 127) if status & 127 else status >> 8])
     # Freed in the reverse order, or the next request would find the heap's free blocks in another one.
     del status, ended, child
 
