@@ -100,11 +100,17 @@ class Guest:
         self._core = core
         self._patience_s = patience_s
         self._remember = remember
-        self.folder = Path(tempfile.mkdtemp(prefix="netadapt-guest-"))
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="netadapt-guest-"))
+        except OSError as error:
+            raise MeasurementError(f"cannot make a folder for a guest: {error}") from error
         try:
             self._prepare(installation, warm_up)
             self._process = self._start(installation, warm_up)
-            self._await(_START_LIMIT_S)
+            self._await(_START_LIMIT_S, f"the start of a guest for {core.name}")
+        except OSError as error:
+            self.close()
+            raise MeasurementError(f"cannot start a guest for {core.name}: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -213,24 +219,23 @@ class Guest:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._death() from None
-        code = self._await(self._patience_s)
+        run = f"{request.name}: the simulated run on {self._core.name}"
+        code = self._await(self._patience_s, run)
         if code == _FAILED:
             raise self._failure(request.name)
         if code:
-            raise MeasurementError(
-                f"{request.name}: the simulated run on {self._core.name} {_ended(code)}{self._last_words()}"
-            )
+            raise MeasurementError(f"{run} {_ended(code)}{self._last_words()}")
 
-    def _await(self, limit_s: float) -> int:
+    def _await(self, limit_s: float, what: str) -> int:
         """The guest's next answer."""
         assert self._process.stdout
         deadline = time.monotonic() + limit_s
         while not select.select([self._process.stdout], [], [], max(0.0, min(1.0, deadline - time.monotonic())))[0]:
             if time.monotonic() > deadline:
                 os.killpg(self._process.pid, signal.SIGKILL)
-                raise MeasurementError(
-                    f"the simulated run on {self._core.name} did not end within {limit_s:.0f} s and was stopped"
-                )
+                # Until then it counts as alive.
+                self._process.wait()
+                raise MeasurementError(f"{what} did not end within {limit_s:g} s and was stopped")
         answer = os.read(self._process.stdout.fileno(), 1)
         if not answer:
             raise self._death()
