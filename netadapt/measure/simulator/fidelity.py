@@ -95,31 +95,41 @@ def read_published(path: Path) -> list[PublishedBoard]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader([line for _, line in numbered], strict=True)
-    missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-    networks = [column for column in rows.fieldnames or () if column not in _COLUMNS]
-    if missing or not networks:
+    rows = [
+        (f"{path}, line {number}", _fields(line, f"{path}, line {number}"))
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#")
+    ]
+    columns = rows[0][1] if rows else []
+    missing = [column for column in _COLUMNS if column not in columns]
+    networks = [column for column in columns if column not in _COLUMNS]
+    if missing or not networks or len(set(columns)) < len(columns):
         raise DataError(
-            f"{path}: needs the columns {', '.join(_COLUMNS)} and one for each network; "
-            f"found {', '.join(rows.fieldnames or ()) or 'nothing'}"
+            f"{path}: needs the columns {', '.join(_COLUMNS)} and one for each network, each once; "
+            f"found {', '.join(columns) or 'nothing'}"
         )
-    places = [f"{path}, line {number}" for number, _ in numbered[1:]]
-    boards = [_board(row, networks, place) for place, row in zip(places, rows, strict=True)]
-    if not boards:
+    if not rows[1:]:
         raise DataError(f"{path}: has no row")
-    return boards
+    return [_board(columns, fields, place) for place, fields in rows[1:]]
 
 
-def _board(row: Mapping[str, str | None], networks: Sequence[str], where: str) -> PublishedBoard:
-    if any(row[column] is None for column in (*_COLUMNS, *networks)):
-        raise DataError(f"{where}: has fewer fields than the first line")
-    latencies = {network: _positive(row[network] or "", f"{where}, {network}") for network in networks}
+def _fields(line: str, where: str) -> list[str]:
+    try:
+        return [field.strip() for field in next(csv.reader([line], strict=True))]
+    except csv.Error as error:
+        raise DataError(f"{where}: not a line of a CSV file: {error}") from error
+
+
+def _board(columns: Sequence[str], fields: Sequence[str], where: str) -> PublishedBoard:
+    if len(fields) != len(columns):
+        raise DataError(f"{where}: has {len(fields)} fields, the first line {len(columns)}")
+    row = dict(zip(columns, fields, strict=True))
+    latencies = {name: _positive(text, f"{where}, {name}") for name, text in row.items() if name not in _COLUMNS}
     return PublishedBoard(
-        board=row["board"] or "",
-        core=row["core"] or "",
-        mhz=round(_positive(row["mhz"] or "", f"{where}, mhz")),
-        dtype=_dtype(row["dtype"] or "", where),
+        board=row["board"],
+        core=row["core"],
+        mhz=round(_positive(row["mhz"], f"{where}, mhz")),
+        dtype=_dtype(row["dtype"], where),
         latencies_ms=latencies,
     )
 

@@ -32,7 +32,7 @@ class GuestRuntime:
         return self.of_workload(_WARM_UP)
 
 
-def _ort_model(model: Model) -> Request:
+def _ort_model(model: Model, alone: bool = False) -> Request:
     from netadapt.measure.zeroed import zeroed_onnx
 
     content = _read(model) if isinstance(model, Path) else model
@@ -40,13 +40,13 @@ def _ort_model(model: Model) -> Request:
     content = zeroed_onnx(content)
     name = _name(model)
     _require_usable_inputs(content, name)
-    return Request("ort_program", {"model.onnx": content}, name=name)
+    return Request("ort_program", {"model.onnx": content}, {"alone": alone}, name)
 
 
 def _ort_workload(workload: Workload) -> Request:
     from netadapt.network.workload_onnx import workload_to_onnx
 
-    return replace(_ort_model(workload_to_onnx(workload)), name=str(workload))
+    return replace(_ort_model(workload_to_onnx(workload), alone=True), name=str(workload))
 
 
 def _require_usable_inputs(content: bytes, name: str) -> None:
@@ -82,6 +82,7 @@ def _ncnn_runtime(dtype: str) -> GuestRuntime:
             "inputs": model.inputs,
             "outputs": model.outputs,
             "packed": packed,
+            "alone": packed,
             "float16": dtype == "float16",
             "layers": _layers(model.param),
         }

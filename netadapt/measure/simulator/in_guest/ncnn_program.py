@@ -40,16 +40,17 @@ class NcnnProgram:
         with open(request["files"][0]) as file:
             self._net = _load(file.read(), request["float16"])
         self._packed = request["packed"]
-        self._inputs = [(name, tuple(shape)) for name, shape in request["inputs"]]
+        self._widest = _widest_packing(request["float16"])
+        inputs = enumerate(request["inputs"])
+        self._inputs = [(name, self._tensor(tuple(shape), number)) for number, (name, shape) in inputs]
         self._outputs = request["outputs"]
         self._layers = request["layers"]
-        self._widest = _widest_packing(request["float16"])
 
     def prepare(self):
-        """Make an extractor with new inputs: it must be their only owner, or layers that work in place copy them."""
+        """Write inputs for a new extractor: it must be their only owner, or layers that work in place copy them."""
         self._extractor = self._net.create_extractor()
-        for number, (name, shape) in enumerate(self._inputs):
-            if self._extractor.input(name, self._tensor(shape, number)):
+        for name, tensor in self._inputs:
+            if self._extractor.input(name, tensor.clone(_BLOBS)):
                 raise ValueError(f"ncnn has no input {name}")
 
     def run(self):

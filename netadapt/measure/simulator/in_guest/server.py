@@ -13,7 +13,7 @@ import gc
 import json
 import os
 
-from marks import BEGIN, END, RELEASE, WARM_UP, mark
+from marks import BEGIN, EMPTY, END, RELEASE, WARM_UP, mark
 
 #: Exit code of a fork that has written `error.json`.
 FAILED = 3
@@ -76,7 +76,7 @@ def _measure(open_program):
         if request["profile"]:
             _write("answer.json", {"layers": program.profile(), "threads": _threads()})
         else:
-            timed_runs(program, request["small_instructions"])
+            timed_runs(program, request)
             _write("answer.json", {"threads": _threads()})
     except Exception as error:
         _write("error.json", {"type": type(error).__name__, "message": str(error)})
@@ -84,16 +84,16 @@ def _measure(open_program):
     return 0
 
 
-def timed_runs(program, small_instructions):
+def timed_runs(program, request):
     """Time a run, the last of as many as this tells. A first one, not timed, allocates what only a first run does."""
     _run(program)
-    _region(program)
+    _region(program, request["alone"])
     with open("report.json") as file:
         report = json.load(file)
-    # What is small runs so many times in a row that everything is in its place; large ones do not depend on that.
-    if report["instructions"] >= small_instructions:
+    # What is small is timed when branches are predicted as after many runs; large ones do not depend on that.
+    if report["instructions"] >= request["small_instructions"]:
         return 2
-    _region(program)
+    _region(program, request["alone"])
     return 3
 
 
@@ -102,7 +102,12 @@ def _run(program):
     program.run()
 
 
-def _region(program):
+def _region(program, alone):
+    mark(WARM_UP)
+    if alone:
+        # Inside a network other layers have pushed a layer's weights out of the caches, but not what the layer before
+        # it has just written.
+        mark(EMPTY)
     program.prepare()
     run = program.run
     mark(BEGIN)
