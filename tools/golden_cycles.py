@@ -92,11 +92,13 @@ def main() -> None:
     parser.add_argument("--guests", type=int, default=2, help="guests at once (default: 2)")
     guests = parser.parse_args().guests
     try:
-        installation = require()
+        origins = made_with(require())
         entries = [entry for device, names in _devices() for entry in _entries(device, names, guests)]
+        if made_with(require()) != origins:
+            sys.exit("a part of the simulator was changed meanwhile; run this again")
     except NetAdaptError as error:
         sys.exit(str(error))
-    write_atomically(FILE, golden_text(made_with(installation), WORKLOADS, entries).encode())
+    write_atomically(FILE, golden_text(origins, WORKLOADS, entries).encode())
     print(f"{FILE}: {len(entries)} entries")
 
 
