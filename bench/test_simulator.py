@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from netadapt import zoo
 from netadapt.lut.calibration import draw_widths
 from netadapt.measure.platform import load_platform
-from netadapt.measure.simulator.core import load_core
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.device import SimulatedDevice
 from netadapt.measure.simulator.guest import Guest
 from netadapt.measure.simulator.install import installed

@@ -378,7 +378,7 @@ def llvm_version() -> str:
 def check(core_name: str, forms: Forms, model: Model) -> None:
     """Print which forms of the libraries a core has and its file does not."""
     sys.path.insert(0, str(ROOT))
-    from netadapt.measure.simulator.core import load_core
+    from netadapt.measure.simulator.core_file import load_core
 
     table = look_up(forms, model)
     covered = set(load_core(core_name).forms)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from netadapt.errors import DefinitionError, UnknownNameError
+from netadapt.measure.definitions import (
+    Section,
+    definition_error,
+    definition_folders,
+    definition_names,
+    faults_of,
+    find_definition,
+    read_toml,
+)
 from netadapt.measure.measurement import Tier
 from netadapt.measure.protocol import Timing
-
-SCHEMA_VERSION = 1
 
 #: TOML arrays arrive as lists, which strict mode does not take for tuples.
 _Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -25,18 +28,14 @@ _Seconds = Annotated[float, Field(gt=0, le=3600, strict=False)]
 Dtype = Literal["float32", "float16"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class OrtRuntime(_Section):
+class OrtRuntime(Section):
     """ONNX Runtime."""
 
     name: Literal["ort"]
     threads: int = Field(default=1, ge=1, le=256)
 
 
-class NcnnRuntime(_Section):
+class NcnnRuntime(Section):
     """ncnn, the engine that many phone applications carry."""
 
     name: Literal["ncnn"]
@@ -48,14 +47,14 @@ class NcnnRuntime(_Section):
 Runtime = Annotated[OrtRuntime | NcnnRuntime, Field(discriminator="name")]
 
 
-class Limits(_Section):
+class Limits(Section):
     """Time limits of one measurement, in seconds, after warm-up."""
 
     workload_time_limit_s: _Seconds = 1.0
     network_time_limit_s: _Seconds = 10.0
 
 
-class Platform(_Section):
+class Platform(Section):
     """A definition as its file has it; see `platforms/` for the meaning of the fields."""
 
     schema_version: Literal[1]
@@ -100,7 +99,7 @@ class Platform(_Section):
 
 def list_platforms() -> list[str]:
     """Names of the bundled platforms and of those in the user's configuration folder, sorted."""
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
+    return definition_names(_folders())
 
 
 def load_platform(name_or_path: str | Path) -> Platform:
@@ -113,60 +112,13 @@ def load_platform(name_or_path: str | Path) -> Platform:
         DefinitionError: the file cannot be used; all its faults are listed with their fields.
 
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
-        return read_platform(Path(name_or_path))
-    for folder in _folders():
-        path = folder / f"{text}.toml"
-        if path.is_file():
-            return read_platform(path)
-    raise UnknownNameError("platform", text, list_platforms())
-
-
-def read_platform(path: Path) -> Platform:
-    """Read one definition file.
-
-    Raises:
-        DefinitionError: see `load_platform`.
-
-    """
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DefinitionError(f"{path}: there is no such platform definition") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise DefinitionError(f"{path}: not a TOML file: {error}") from error
+    path = find_definition("platform", name_or_path, _folders())
+    fields = read_toml(path, "platform definition")
     try:
         return Platform.model_validate(fields)
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {_faults(error)}") from error
-
-
-def _faults(error: ValidationError) -> str:
-    faults = [
-        f"  {_field(fault['loc'])}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
-        if fault["type"] != "missing"
-        else f"  {_field(fault['loc'])}: missing"
-        for fault in error.errors()
-    ]
-    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(faults)
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    """The field as the file has it: pydantic adds which kind of runtime it took the section for."""
-    parts = [str(part) for part in location]
-    if len(parts) > 2 and parts[0] == "runtime":
-        del parts[1]
-    return ".".join(parts)
+        raise definition_error(path, faults_of(error, unions=("runtime",))) from error
 
 
 def _folders() -> list[Path]:
-    """Folders searched for definitions, the first match counts."""
-    package = resources.files("netadapt")
-    candidates = [platformdirs.user_config_path("netadapt") / "platforms"]
-    if isinstance(package, Path):
-        # In a wheel they lie inside the package, in a checkout beside it.
-        candidates += [package / "platforms", package.parent / "platforms"]
-    return [folder for folder in candidates if folder.is_dir()]
+    return definition_folders("platforms", "platforms")

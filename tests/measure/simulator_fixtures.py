@@ -8,7 +8,8 @@ import subprocess
 
 from machine_code import add_imm, cbnz, leave, mov, sub_imm, svc, system_call, write_program
 
-from netadapt.measure.simulator.core import Cache, Form, Prefetch, load_core
+from netadapt.measure.simulator.core import Cache, Form, Prefetch
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.counts import Counts
 
 # Of plugin/marks.h.

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from netadapt.errors import DefinitionError, UnknownNameError
-from netadapt.measure.simulator import core as cores
-from netadapt.measure.simulator.core import Form, list_cores, load_core
+from netadapt.measure import definitions
+from netadapt.measure.simulator.core import Form
+from netadapt.measure.simulator.core_file import list_cores, load_core
 
 BUNDLED = Path(__file__).parents[2] / "platforms" / "cores"
 
@@ -107,7 +108,7 @@ form 4 1 0 1 4:1 | ldr x [x x lsl]
 def user_folder(tmp_path, monkeypatch):
     folder = tmp_path / "config" / "cores"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(cores.platformdirs, "user_config_path", lambda _: folder.parent)
+    monkeypatch.setattr(definitions.platformdirs, "user_config_path", lambda _: folder.parent)
     return folder
 
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from netadapt.measure.simulator.core import Energy, load_core
+from netadapt.measure.simulator.core import Energy
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.counts import CacheCounts, Counts
 from netadapt.measure.simulator.energy import energy_parts_pj, energy_pj, latency_ns
 

@@ -22,7 +22,7 @@ from netadapt.lut.fill import fill
 from netadapt.lut.store import Table
 from netadapt.measure.platform import NcnnRuntime, load_platform
 from netadapt.measure.simulator import device as simulated_device
-from netadapt.measure.simulator.core import load_core
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.device import SimulatedDevice
 from netadapt.measure.simulator.guest import Guest, Request
 from netadapt.measure.simulator.runtimes import guest_runtime

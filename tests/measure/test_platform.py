@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netadapt.errors import DefinitionError, UnknownNameError
-from netadapt.measure import platform as definitions
+from netadapt.measure import definitions
 from netadapt.measure.device import fingerprint
 from netadapt.measure.platform import list_platforms, load_platform
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from machine_code import DATA, add, and_, eor, fadd, fmla, lsl_imm, lsr_imm, mov, mul, tbz
 from simulator_fixtures import FORMS, Simulator, core, form, loop, region
 
-from netadapt.measure.simulator.core import Cache, Prefetch, load_core
+from netadapt.measure.simulator.core import Cache, Prefetch
+from netadapt.measure.simulator.core_file import load_core
 
 EXAMPLES = 40
 BUNDLED = ["cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76"]

@@ -8,7 +8,7 @@ from machine_code import DATA, add_imm, fmla, mov
 from simulator_fixtures import WARM_UP, Simulator, loop, mark, region
 from test_plugin import chase, ring
 
-from netadapt.measure.simulator.core import load_core
+from netadapt.measure.simulator.core_file import load_core
 
 #: Floating-point operations a cycle: lanes of the units for multiply-adds, two operations each.
 PEAK = {"cortex-a53": 8, "cortex-a55": 8, "cortex-a72": 8, "cortex-a76": 16}

@@ -24,7 +24,7 @@ from netadapt.measure.device import open_device
 from netadapt.measure.measurement import Measurement
 from netadapt.measure.platform import NcnnRuntime, load_platform
 from netadapt.measure.simulator import device as simulated_device
-from netadapt.measure.simulator.core import load_core
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.device import SimulatedDevice
 from netadapt.measure.simulator.guest import Guest
 from netadapt.measure.simulator.runtimes import guest_runtime
@@ -62,7 +62,7 @@ PROGRAM = """
 import dataclasses, sys
 from pathlib import Path
 from netadapt.measure.platform import load_platform
-from netadapt.measure.simulator.core import load_core
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.guest import Guest
 from netadapt.measure.simulator.install import Installation
 from netadapt.measure.simulator.runtimes import guest_runtime
@@ -154,7 +154,9 @@ def test_the_first_of_a_guest_as_every_later_one(installation, changes):
     conv, linear = runtime.of_workload(CONV), runtime.of_workload(LINEAR)
     with Guest(installation, core, runtime.warm_up()) as guest:
         first = [guest.measure(conv), guest.measure(linear)]
-        assert [guest.measure(conv), guest.measure(linear)] == first
+        # Python rewrites what it has run eight times.
+        assert [guest.measure(linear) for _ in range(9)] == [first[1]] * 9
+        assert guest.measure(conv) == first[0]
     with Guest(installation, core, runtime.warm_up()) as guest:
         assert [guest.measure(linear), guest.measure(conv)] == first[::-1]
 

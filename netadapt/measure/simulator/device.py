@@ -19,7 +19,8 @@ from netadapt.measure.device import Check, Device, LayerCost, Model
 from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
 from netadapt.measure.protocol import PROTOCOL_VERSION, Block
-from netadapt.measure.simulator.core import Core, load_core
+from netadapt.measure.simulator.core import Core
+from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.simulator.energy import energy_parts_pj, energy_pj, latency_ns
 from netadapt.measure.simulator.guest import PATIENCE_S, Guest, Request

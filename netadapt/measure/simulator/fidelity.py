@@ -16,7 +16,7 @@ from typing import cast, get_args
 
 from netadapt.errors import DataError
 from netadapt.measure.platform import Dtype, NcnnRuntime, Platform
-from netadapt.measure.simulator.core import find_core
+from netadapt.measure.simulator.core_file import find_core
 from netadapt.measure.simulator.device import SimulatedDevice
 
 _COLUMNS = ("board", "core", "mhz", "dtype")

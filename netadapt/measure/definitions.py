@@ -1,0 +1,103 @@
+"""Definition files: TOML, bundled with the package or the user's own, with all faults told at once."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netadapt.errors import DefinitionError, UnknownNameError
+
+
+class Section(BaseModel):
+    """A part of a definition: no field may be unknown, and none is converted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def definition_folders(user: str, bundled: str) -> list[Path]:
+    """Folders with definitions of one kind that exist, the user's before the bundled one.
+
+    Args:
+        user: name of the folder in the user's configuration folder.
+        bundled: path of the folder in the wheel or the checkout.
+
+    """
+    package = resources.files("netadapt")
+    candidates = [platformdirs.user_config_path("netadapt") / user]
+    if isinstance(package, Path):
+        # In a wheel they lie inside the package, in a checkout beside it.
+        candidates += [package / bundled, package.parent / bundled]
+    return [folder for folder in candidates if folder.is_dir()]
+
+
+def definition_names(folders: list[Path]) -> list[str]:
+    """Names of the definitions in some folders, sorted."""
+    return sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+
+
+def find_definition(kind: str, name_or_path: str | Path, folders: list[Path]) -> Path:
+    """The file that a path or a name stands for; the first folder counts.
+
+    Raises:
+        UnknownNameError: there is no definition of that name.
+
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        return Path(name_or_path)
+    for folder in folders:
+        path = folder / f"{text}.toml"
+        if path.is_file():
+            return path
+    raise UnknownNameError(kind, text, definition_names(folders))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        DefinitionError: there is no such file, or it is not one.
+
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: there is no such {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionError(f"{path}: not a TOML file: {error}") from error
+
+
+def faults_of(error: ValidationError, unions: tuple[str, ...] = ()) -> list[str]:
+    """The faults that pydantic found, each with its field.
+
+    Args:
+        error: what pydantic raised.
+        unions: fields whose content can be of several kinds; pydantic names the kind that it took it for.
+
+    """
+    return [
+        f"{_field(fault['loc'], unions)}: missing"
+        if fault["type"] == "missing"
+        else f"{_field(fault['loc'], unions)}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
+        for fault in error.errors()
+    ]
+
+
+def definition_error(path: Path, faults: list[str]) -> DefinitionError:
+    """The error that tells all faults of a file."""
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    return DefinitionError(f"{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}{lines}")
+
+
+def _field(location: tuple[int | str, ...], unions: tuple[str, ...]) -> str:
+    parts = [str(part) for part in location]
+    if len(parts) > 2 and parts[0] in unions:
+        del parts[1]
+    return ".".join(parts)
