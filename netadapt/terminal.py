@@ -172,7 +172,8 @@ def print_fidelity(fidelity: Fidelity, as_json: bool) -> None:
             {
                 "tier": "simulated",
                 "dtype": REFERENCE_DTYPE,
-                "mean_absolute_error": overall,
+                # JSON has no NaN.
+                "mean_absolute_error": overall if cores else None,
                 "mean_absolute_error_by_core": cores,
                 "comparisons": entries,
             }
@@ -190,8 +191,9 @@ def print_fidelity(fidelity: Fidelity, as_json: bool) -> None:
         rows.append([escape(board), core, dtype, *(cells.get(network, "") for network in networks), f"{error:.1%}"])
     title = "Simulated / published latency in ms (tier: simulated; published by others, measured on the boards)"
     print_table(title, ["board", "core", "dtype", *networks, "mean abs. error"], rows)
-    by_core = ", ".join(f"{core} {error:.1%}" for core, error in cores.items())
-    say(f"mean absolute error of the {REFERENCE_DTYPE} rows: {overall:.1%} ({by_core})")
+    if cores:
+        by_core = ", ".join(f"{core} {error:.1%}" for core, error in cores.items())
+        say(f"mean absolute error of the {REFERENCE_DTYPE} rows: {overall:.1%} ({by_core})")
     fitted = dict.fromkeys((entry.model, entry.fitted) for entry in fidelity.comparisons if entry.fitted)
     for model, fields in fitted:
         say(f"fitted to these latencies: {', '.join(fields)} of {model}")
