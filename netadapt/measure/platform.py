@@ -81,6 +81,10 @@ class Platform(Section):
             raise ValueError('transport "qemu" needs a core, and only it has one')
         if (self.tier == "simulated") != (self.transport == "qemu"):
             raise ValueError('transport "qemu" gives numbers of tier "simulated", and only it does')
+        if self.transport == "qemu" and self.runtime.threads > 1:
+            raise ValueError("a simulated core runs one thread")
+        if self.transport == "local" and self.runtime.name == "ncnn" and self.runtime.dtype != "float32":
+            raise ValueError("ncnn on this machine is measured in float32 only")
         return self
 
     def workload_timing(self) -> Timing:

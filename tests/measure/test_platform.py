@@ -136,3 +136,24 @@ def test_listing_platforms_imports_no_runtime():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ('tier = "local"\ntransport = "qemu"\ncore = "cortex-a72"', 'gives numbers of tier "simulated"'),
+        ('tier = "simulated"\ntransport = "local"', 'gives numbers of tier "simulated"'),
+        ('tier = "simulated"\ntransport = "qemu"', "needs a core"),
+        ('tier = "local"\ntransport = "local"\ncore = "cortex-a72"', "only it has one"),
+        ('tier = "simulated"\ntransport = "qemu"\ncore = "cortex-a72"', "runs one thread"),
+        ('tier = "local"\ntransport = "local"', "float32 only"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path, lines, reason):
+    runtime = 'name = "ncnn"\n'
+    runtime += "threads = 2\n" if reason == "runs one thread" else 'dtype = "float16"\n'
+    text = (
+        f'schema_version = 1\nname = "mine"\ntitle = "t"\nwidth_multiple = 1\ncard = "c"\n{lines}\n[runtime]\n{runtime}'
+    )
+    with pytest.raises(DefinitionError, match=reason):
+        load_platform(write(tmp_path, text))

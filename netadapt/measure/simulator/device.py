@@ -25,6 +25,7 @@ from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.simulator.energy import energy_parts_pj, energy_pj, latency_ns
 from netadapt.measure.simulator.guest import PATIENCE_S, Guest, Request
 from netadapt.measure.simulator.install import installed, missing, require
+from netadapt.measure.simulator.install.guest_root import computes_float16
 from netadapt.measure.simulator.runtimes import guest_runtime
 from netadapt.network.workload import EMPTY_RUN, Workload
 
@@ -81,6 +82,8 @@ class SimulatedDevice(Device):
         self._installation = require(platform.name)
         #: The platform's core, unless another was given.
         self.core: Core = core or load_core(platform.core)
+        if platform.runtime.name == "ncnn" and platform.runtime.dtype == "float16":
+            _require_float16(self.core)
         super().__init__(platform, requested)
         self.capacity = machine.cores()
         self._runtime = guest_runtime(platform.runtime)
@@ -243,6 +246,12 @@ class SimulatedSource:
     def block(self) -> Block:
         """The one latency there is."""
         return Block(self._latency)
+
+
+def _require_float16(core: Core) -> None:
+    # ncnn would silently compute in float32.
+    if not computes_float16(core.shown_cpu):
+        raise MeasurementError(f"{core.name} has no half-precision arithmetic; take float32, or a Cortex-A55 or A76")
 
 
 def _require_modelled(counts: Counts, core: Core) -> None:

@@ -55,6 +55,11 @@ CPUS = {
 }
 
 
+def computes_float16(cpu: str) -> bool:
+    """Whether libraries find half-precision arithmetic on a core of this name."""
+    return cpu in CPUS and "asimdhp" in CPUS[cpu].features.split()
+
+
 def guest_root(present: Installation, cpu: str, mhz: int, cache_bytes: Sequence[int]) -> Path:
     """The root folder for guests on a machine with one core; made if need be, and shared by all that ask for the same.
 
