@@ -11,7 +11,7 @@ from netadapt.errors import MeasurementError
 
 @dataclass(frozen=True, slots=True)
 class CacheCounts:
-    """Lines asked for of one level of cache."""
+    """Lines asked for of one level of cache, by the core or, from L2 on, by the prefetcher of the level before it."""
 
     hits: int
     misses: int
