@@ -5,8 +5,8 @@ digit. For the same reason the parent does the same few things for each measurem
 
 The host puts `request.json` and the files it names into the working folder and writes one byte to standard input; the
 answer is one byte on standard output: 0, or the exit code or 128 + the signal that ended the fork. The plugin leaves
-`report.json`, the fork `answer.json`, or `error.json` when the model could not be run. Paths are relative, and nothing
-here asks for the working folder's name: the length of a path would move the heap.
+`report.json`, the fork `answer.json` if a profile was asked for, or `error.json` when the model could not be run. Paths
+are relative, and nothing here asks for the working folder's name: the length of a path would move the heap.
 """
 
 import gc
@@ -81,10 +81,9 @@ def _measure(open_program):
             request = json.load(file)
         program = open_program(request)
         if request["profile"]:
-            _write("answer.json", {"layers": program.profile(), "threads": _threads()})
+            _write("answer.json", {"layers": program.profile()})
         else:
             timed_runs(program, request)
-            _write("answer.json", {"threads": _threads()})
     except Exception as error:
         _write("error.json", {"type": type(error).__name__, "message": str(error)})
         return FAILED
@@ -120,10 +119,6 @@ def _region(program, alone):
     mark(BEGIN)
     run()
     mark(END)
-
-
-def _threads():
-    return len(os.listdir("/proc/self/task"))
 
 
 def _write(path, answer):

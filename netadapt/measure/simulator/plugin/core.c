@@ -200,16 +200,6 @@ void core_run_with(Core *core, const Block *block, Answers *answers)
             issue_in_order(core, &block->operations[i], i, answers);
 }
 
-void core_run(Core *core, const Block *block, const Access *access, uint32_t access_count)
-{
-    Answers answers;
-    answers.access = access;
-    answers.end = access + access_count;
-    answers.start = core->now;
-    answers.known = answers.count = 0;
-    core_run_with(core, block, &answers);
-}
-
 bool core_predicts(Core *core, const Block *block, const Block *next)
 {
     if (!block->operations[block->length - 1].branches)

@@ -48,9 +48,6 @@ Core *core_open(const Model *);
 
 Memory *core_memory(Core *);
 
-/* Advances the core by one block, with the accesses it made in program order. */
-void core_run(Core *, const Block *, const Access *, uint32_t access_count);
-
 /* Whether the branch predictor guesses that `next` follows `block`; it learns from the answer. */
 bool core_predicts(Core *, const Block *block, const Block *next);
 

@@ -70,6 +70,7 @@ static inline uint64_t core_ask_memory(Core *core, const Operation *operation, u
     return bus_free > patience ? bus_free - patience : 0;
 }
 
+/* Advances the core by one block. */
 void core_run_with(Core *, const Block *, Answers *);
 
 #endif

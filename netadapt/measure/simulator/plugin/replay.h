@@ -15,7 +15,7 @@ typedef struct Replay Replay;
 /* `remember` false computes everything anew: slower, for checking. Returns NULL when there is no memory. */
 Replay *replay_open(Core *, bool remember);
 
-/* As core_run: advances the core by one block, with the accesses it made in program order. */
+/* Advances the core by one block, with the accesses it made in program order. */
 void replay_run(Replay *, Block *, const Access *, uint32_t access_count);
 
 /* Tells which block follows, so that the branch predictor learns and a wrong guess is paid for. */
