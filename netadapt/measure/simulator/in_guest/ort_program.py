@@ -28,15 +28,11 @@ class OrtProgram:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        levels = onnxruntime.GraphOptimizationLevel
-        optimise = request.get("optimise", True)
-        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         if request["profile"]:
             mark(CLOCK)
             options.enable_profiling = True
             options.profile_file_prefix = "profile"
-        if request.get("optimised"):
-            options.optimized_model_filepath = request["optimised"]
         self._request = request
         with open(request["files"][0], "rb") as file:
             model = file.read()
