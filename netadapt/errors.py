@@ -29,6 +29,38 @@ class SetupError(MeasurementError):
     """The simulator could not be set up, or is not set up."""
 
 
+class DeviceError(MeasurementError):
+    """Something went wrong with a board, or with what ran there."""
+
+
+class DeviceBusy(DeviceError):  # noqa: N818 - a state, not a mistake
+    """Every board is measuring for somebody else, for longer than the platform's limit."""
+
+
+class DeviceLost(DeviceError):  # noqa: N818
+    """A board or tracker cannot be reached, does not answer, or went away in the middle."""
+
+
+class SessionTimeout(DeviceError):  # noqa: N818
+    """A board did not end a measurement within the platform's limit."""
+
+
+class KernelInvalid(DeviceError):  # noqa: N818
+    """Compiled code gives another result than ONNX Runtime; it is not timed."""
+
+
+class KernelCrashed(DeviceError):  # noqa: N818
+    """Compiled code, or the runtime that runs it, ended its process on the board."""
+
+
+class ClockZero(DeviceError):  # noqa: N818
+    """The board's clock says that a run took no time."""
+
+
+class Throttled(DeviceError):  # noqa: N818
+    """A board is too hot, or has lowered its clock."""
+
+
 class ModelError(NetAdaptError):
     """A file that is not a usable model, weights that do not fit, or a network that cannot be traced or exported."""
 

@@ -144,7 +144,7 @@ def test_listing_platforms_imports_no_runtime():
         ('tier = "local"\ntransport = "qemu"\ncore = "cortex-a72"', 'gives numbers of tier "simulated"'),
         ('tier = "simulated"\ntransport = "local"', 'gives numbers of tier "simulated"'),
         ('tier = "simulated"\ntransport = "qemu"', "needs a core"),
-        ('tier = "local"\ntransport = "local"\ncore = "cortex-a72"', "only it has one"),
+        ('tier = "local"\ntransport = "local"\ncore = "cortex-a72"', "emulated boards have a core"),
         ('tier = "simulated"\ntransport = "qemu"\ncore = "cortex-a72"', "runs one thread"),
         ('tier = "local"\ntransport = "local"', "float32 only"),
     ],

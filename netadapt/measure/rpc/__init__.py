@@ -1,0 +1,1 @@
+"""Transport `rpc`: boards that run a server of TVM's RPC."""

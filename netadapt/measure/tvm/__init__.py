@@ -1,0 +1,1 @@
+"""Runtime `tvm`: models compiled ahead for a device, with CPU schedules of our own."""
