@@ -164,8 +164,14 @@ class RuntimeModule(Protocol):
         """Tell what the platform needs and whether it is there."""
 
 
-_LOCAL_RUNTIMES = {"ort": "netadapt.measure.ort", "ncnn": "netadapt.measure.ncnn"}
+_LOCAL_RUNTIMES = {
+    "ort": "netadapt.measure.ort",
+    "ncnn": "netadapt.measure.ncnn",
+    "tvm": "netadapt.measure.tvm.local",
+}
+_LOCAL_OPENCL = "netadapt.measure.tvm.opencl_device"
 _SIMULATOR = "netadapt.measure.simulator.device"
+_RPC = "netadapt.measure.rpc.device"
 
 
 def open_device(
@@ -226,5 +232,14 @@ def fingerprint(platform: Platform) -> str:
 
 def runtime_module(platform: Platform) -> RuntimeModule:
     """Import the module that drives the runtime of a platform."""
-    name = _SIMULATOR if platform.transport == "qemu" else _LOCAL_RUNTIMES[platform.runtime.name]
-    return cast(RuntimeModule, importlib.import_module(name))
+    return cast(RuntimeModule, importlib.import_module(_module_name(platform)))
+
+
+def _module_name(platform: Platform) -> str:
+    if platform.transport == "rpc":
+        return _RPC
+    if platform.transport == "qemu":
+        return _SIMULATOR
+    if platform.runtime.name == "tvm" and platform.runtime.target.kind == "opencl":
+        return _LOCAL_OPENCL
+    return _LOCAL_RUNTIMES[platform.runtime.name]

@@ -1,0 +1,123 @@
+"""Compile ONNX models with TVM for a device."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from netadapt.errors import MeasurementError, NetAdaptError
+from netadapt.measure.local import version
+from netadapt.measure.platform import TvmRuntime, TvmTarget
+from netadapt.measure.tvm.library import ENTRY, Library
+
+DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
+_INSTALL = "pip install 'netadapt[tvm]'"
+
+
+def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, name: str = "model") -> Library:
+    """Compile a model into a library for a device.
+
+    Args:
+        model: contents of an ONNX file.
+        runtime: what to compile for.
+        interior: whether the model is a layer whose images come and go in the order that they have inside a network,
+            so that turning them is not counted as its work.
+        name: what errors call the model.
+
+    Raises:
+        ModelError: not a valid ONNX model.
+        MeasurementError: TVM is not installed, lacks an operator or fails; the linker is missing or fails.
+
+    """
+    require_tvm()
+    import tvm
+
+    from netadapt.measure.tvm import importing
+    from netadapt.measure.tvm.linker import linked
+
+    module = importing.interior(model, name) if interior else importing.imported(model, name)
+    target = compiler_target(runtime.target)
+    try:
+        with target:
+            scheduled = pipeline(runtime.target)(module)
+        executable = tvm.compile(scheduled, target=target)
+    except NetAdaptError:
+        raise
+    except Exception as error:  # TVM raises errors of many types here
+        raise MeasurementError(f"{name}: TVM cannot compile it: {error}") from error
+    inputs, outputs = importing.tensors(model, moved=interior)
+    return Library(linked(executable, runtime.target), inputs, outputs, general_kernels(scheduled))
+
+
+def require_tvm() -> None:
+    """Raise MeasurementError unless TVM can be imported."""
+    try:
+        import tvm  # noqa: F401
+    except ImportError as error:
+        raise MeasurementError(f"runtime tvm needs Apache TVM ({error}); install it with: {_INSTALL}") from error
+
+
+def compiler_target(target: TvmTarget) -> Any:
+    """TVM's own description of a target."""
+    from tvm.target import Target
+
+    if target.kind == "opencl":
+        from netadapt.measure.tvm.opencl import opencl_target
+
+        return opencl_target(target)
+    return Target(cpu_fields(target))
+
+
+def cpu_fields(target: TvmTarget) -> dict[str, Any]:
+    """The CPU of a target: the device's own, or the one that starts the kernels of its GPU."""
+    fields: dict[str, Any] = {"kind": "llvm", "num-cores": 1}
+    if target.mtriple:
+        fields["mtriple"] = target.mtriple
+    if target.mcpu or not target.mtriple:
+        fields["mcpu"] = target.mcpu or _this_cpu()
+    if target.mattr:
+        fields["mattr"] = list(target.mattr)
+    return fields
+
+
+def pipeline(target: TvmTarget) -> Any:
+    """The passes from an imported model to scheduled kernels."""
+    if target.kind == "opencl":
+        from netadapt.measure.tvm.opencl import opencl_pipeline
+
+        return opencl_pipeline(target)
+    from netadapt.measure.tvm.cpu import cpu_pipeline
+
+    return cpu_pipeline(target)
+
+
+def general_kernels(scheduled: Any) -> tuple[str, ...]:
+    """Names of the kernels that none of our schedules fits."""
+    from netadapt.measure.tvm.cpu import GENERAL
+
+    return tuple(
+        sorted(var.name_hint for var, function in scheduled.functions.items() if (function.attrs or {}).get(GENERAL))
+    )
+
+
+def identity() -> dict[str, str]:
+    """What changes the code that a model is compiled to, besides the target."""
+    return {**{name: version(name) for name in DISTRIBUTIONS}, "schedules": _sources_digest()}
+
+
+@cache
+def _this_cpu() -> str:
+    import tvm
+
+    name: str = tvm.target.codegen.llvm_get_system_cpu()
+    return name
+
+
+@cache
+def _sources_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
