@@ -5,17 +5,20 @@ only what exists in the guest's root, so a new file with a path such as /usr/lib
 """
 
 import importlib.util
+import os
 import py_compile
 import sys
 import zipfile
 
 sys.path.append("/netadapt/site")
+# Of TVM there is only the runtime.
+os.environ["TVM_USE_RUNTIME_LIB"] = "1"
 
 MODULES = (
-    "array base64 builtins collections ctypes dataclasses encodings.ascii encodings.latin_1 encodings.utf_8 "
-    "errno fcntl functools gc hashlib io itertools json linecache locale math mmap os pathlib pickle platform "
+    "argparse array base64 builtins collections ctypes dataclasses encodings.ascii encodings.latin_1 encodings.utf_8 "
+    "errno fcntl functools gc hashlib io itertools json linecache locale logging math mmap os pathlib pickle platform "
     "posix random re resource select shutil signal socket struct subprocess tempfile threading time traceback "
-    "typing warnings zlib numpy ncnn onnxruntime"
+    "typing warnings zlib numpy ncnn onnxruntime tvm tvm.rpc.server tvm.runtime.vm"
 )
 
 ARCHIVE = "/usr/lib/python311.zip"

@@ -18,6 +18,15 @@ from netadapt.measure.simulator.install.pins import installation_folder, pins
 from netadapt.measure.simulator.install.stages import disk_faults_told, remove_leftovers, run
 
 _RECORD = "installation.json"
+#: What guests import, and the wheels that have it; of those that tell their version.
+_MODULES = {
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "ncnn": "ncnn",
+    "tvm": "apache-tvm",
+    "tvm_ffi": "apache-tvm-ffi",
+    "ml_dtypes": "ml_dtypes",
+}
 #: Exists while nobody sets up; it is never removed, only locked.
 _LOCK = ".lock"
 
@@ -130,13 +139,15 @@ def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
 
 def _prove(present: Installation) -> None:
     """Import the runtimes in a guest, with the plugin's QEMU."""
+    modules = ", ".join(_MODULES)
     code = (
-        "import surroundings, sys; sys.path.append('/netadapt/site'); import numpy, onnxruntime, ncnn;"
-        "print(numpy.__version__, onnxruntime.__version__, ncnn.__version__)"
+        "import surroundings, os, sys; os.environ['TVM_USE_RUNTIME_LIB'] = '1'; sys.path.append('/netadapt/site');"
+        f"import {modules}; print(*(module.__version__ for module in ({modules})))"
     )
     command = [*userland.python_command(present.qemu, present.root.name), "-c", code]
     said = run(command, "importing the runtimes in a guest", 120, present.qemu_environment, present.folder)
-    expected = " ".join(wheel.version for wheel in pins().guest_wheels)
+    pinned = {wheel.name: wheel.version for wheel in pins().guest_wheels}
+    expected = " ".join(pinned[distribution] for distribution in _MODULES.values())
     if said.strip() != expected:
         raise SetupError(f"the guest imported versions {said.strip()} of its runtimes, expected {expected}")
 
