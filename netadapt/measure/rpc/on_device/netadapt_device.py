@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -506,7 +507,7 @@ def _serve_session(
     _register("netadapt.describe", lambda: json.dumps(describe(previous)))
     _register("netadapt.state", lambda: json.dumps(state()))
     _register("netadapt.blocks", _vm_blocks)
-    OrtModel().register()
+    _OrtModels().register()
     for extension in extensions:
         extension(folder)
     _ffi_api.ServerLoop(connection.detach())
@@ -538,6 +539,8 @@ def describe(previous: str | None) -> dict[str, Any]:
         "onnxruntime": _version("onnxruntime"),
         "python": ".".join(map(str, sys.version_info[:3])),
         "machine": _machine(),
+        # What follows the numbers names a build, not a system.
+        "os": f"{os.uname().sysname} {re.split('[^0-9.]', os.uname().release)[0]}",
         "cores": os.cpu_count() or 1,
         "affinity": sorted(_affinity()),
         "previous": previous,
@@ -594,36 +597,43 @@ def _preemptions() -> int:
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nivcsw
 
 
-class OrtModel:
-    """A model in ONNX Runtime, with its inputs and outputs bound so that a run copies nothing. One for each session."""
+class _OrtModels:
+    """The models that a session has open in ONNX Runtime; functions name them by the number that `open` gives."""
 
     def __init__(self) -> None:
-        self._session: Any = None
-        self._binding: Any = None
-        self._feeds: dict[str, Any] = {}
-        self._outputs: list[Any] = []
+        self._models: list[_OrtModel] = []
 
     def register(self) -> None:
-        """Offer it to the client."""
+        """Offer them to the client."""
         _register("netadapt.ort_open", self.open)
-        _register("netadapt.ort_set_input", self.set_input)
-        _register("netadapt.ort_run", self.run)
-        _register("netadapt.ort_output", self.output)
-        _register("netadapt.ort_blocks", lambda runs, count: _blocks(self.run, int(runs), int(count)))
+        _register("netadapt.ort_set_input", lambda model, name, tensor: self._models[model].set_input(name, tensor))
+        _register("netadapt.ort_run", lambda model: self._models[model].run())
+        _register("netadapt.ort_output", lambda model, index: self._models[model].output(index))
+        _register("netadapt.ort_blocks", lambda model, runs, count: _blocks(self._models[model].run, runs, count))
 
-    def open(self, file: str, threads: int) -> None:
+    def open(self, file: str, threads: int) -> int:
         """Open an uploaded ONNX file."""
+        self._models.append(_OrtModel("./" + str(file), int(threads)))
+        return len(self._models) - 1
+
+
+class _OrtModel:
+    """A model in ONNX Runtime, with its inputs and outputs bound so that a run copies nothing."""
+
+    def __init__(self, path: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(threads)
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession("./" + str(file), options, providers=["CPUExecutionProvider"])
-        self._binding = None
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._binding: Any = None
+        self._feeds: dict[str, Any] = {}
+        self._outputs: list[Any] = []
 
     def set_input(self, name: str, tensor: Any) -> None:
         """Set an input; all of them before the first run."""
@@ -641,7 +651,7 @@ class OrtModel:
         """An output of the last run, as a tensor of TVM's."""
         import tvm.runtime
 
-        return tvm.runtime.tensor(self._outputs[int(index)].numpy())
+        return tvm.runtime.tensor(self._outputs[index].numpy())
 
     def _bind(self) -> None:
         """Bind memory that ONNX Runtime allocates: aligned as its own tensors inside a network are."""

@@ -1,0 +1,156 @@
+"""Blocks of runs that a board has timed: which of them count, and whether the board was fit to be measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from netadapt.errors import ClockZero, Throttled
+from netadapt.measure import statistics
+from netadapt.measure.protocol import Block, Timing
+
+#: A board that is too hot is waited for so long, in all of one measurement.
+COOLING_LIMIT_S = 20.0
+_COOLING_POLL_S = 0.5
+#: Share of its highest clock below which a core counts as slowed down.
+_LEAST_CLOCK = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Temperature of a board and the clock of its cores; None where it does not tell."""
+
+    celsius: float | None = None
+    mhz: float | None = None
+    max_mhz: float | None = None
+
+    def fault(self, most_celsius: float) -> str | None:
+        """Say why the board cannot be measured now; None if it can."""
+        if self.celsius is not None and self.celsius > most_celsius:
+            return f"it is {self.celsius:.0f} °C hot (at most {most_celsius:.0f} are allowed)"
+        if self.mhz and self.max_mhz and self.mhz < _LEAST_CLOCK * self.max_mhz:
+            return f"its cores run at {self.mhz:.0f} MHz of {self.max_mhz:.0f}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTime:
+    """What one block of runs took, on the board's own clocks."""
+
+    wall_ns: float
+    #: Time that its thread was on a core, and how often the scheduler took the core away; None where nobody counts.
+    cpu_ns: float | None = None
+    preemptions: int | None = None
+
+    def is_clean(self, min_cpu_share: float) -> bool:
+        """Whether nothing was seen to interfere."""
+        on_core = self.cpu_ns is None or self.cpu_ns >= min_cpu_share * self.wall_ns
+        return on_core and not self.preemptions
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTimes:
+    """Blocks that were timed one after the other, and the board's state after the last."""
+
+    blocks: tuple[BlockTime, ...]
+    state: State
+
+    @classmethod
+    def from_json(cls, text: str) -> BlockTimes:
+        """Read the device server's answer."""
+        answer = json.loads(text)
+        return cls(tuple(BlockTime(*block) for block in answer["blocks"]), State(**answer["state"]))
+
+
+class TimedProgram(Protocol):
+    """A model that is ready to run on a board."""
+
+    def blocks(self, runs: int, count: int) -> BlockTimes:
+        """Time `count` blocks of `runs` runs each."""
+
+
+class RemoteSource:
+    """Blocks of a program on a board, in ns a run.
+
+    They are taken in batches, so that the board does not idle, and lower its clock, while each of them travels.
+
+    Args:
+        program: what to run.
+        timing: parameters of the protocol.
+        most_celsius: temperature above which the board counts as throttled.
+        batch: how many blocks to take at once. 1 where something else is to run between them.
+        sleep: waits for the board to cool.
+
+    Raises:
+        ClockZero: a block took no time.
+        Throttled: the board stays too hot, or its clock too low.
+
+    """
+
+    def __init__(
+        self,
+        program: TimedProgram,
+        timing: Timing,
+        most_celsius: float,
+        batch: int = 1,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._program = program
+        self._timing = timing
+        self._most_celsius = most_celsius
+        self._batch = batch
+        self._sleep = sleep
+        self._runs = 1
+        self._waited_s = 0.0
+        self._ready: deque[Block] = deque()
+
+    def warm_up(self) -> None:
+        """Find the block length, then run blocks until two medians in a row agree, for half the time limit at most."""
+        timing = self._timing
+        deadline = time.monotonic() + timing.time_limit_ns / 2e9
+        self._ready.clear()
+        self._runs = 1
+        cost = self._cost(1)
+        while cost * self._runs < timing.block_ns / 2 and time.monotonic() < deadline:
+            self._runs *= 2
+            cost = self._cost(1)
+        before = cost = self._cost(timing.warmup_samples)
+        while time.monotonic() < deadline:
+            before, cost = cost, self._cost(timing.warmup_samples)
+            if abs(cost - before) <= timing.warmup_agreement * before:
+                break
+        self._runs = max(1, round(timing.block_ns / cost))
+
+    def block(self) -> Block:
+        """Take the next block."""
+        if not self._ready:
+            self._ready.extend(self._take(self._batch))
+        return self._ready.popleft()
+
+    def _cost(self, count: int) -> float:
+        return statistics.median([block.cost for block in self._take(count)])
+
+    def _take(self, count: int) -> list[Block]:
+        waited_before_s = self._waited_s
+        times = self._program.blocks(self._runs, count)
+        while fault := times.state.fault(self._most_celsius):
+            if self._waited_s >= COOLING_LIMIT_S:
+                raise Throttled(
+                    f"the board is throttled and stayed so for {COOLING_LIMIT_S:g} s: {fault}; let it cool, give it a"
+                    " fan, fix its clock, or raise rpc.most_celsius of the platform"
+                )
+            self._sleep(_COOLING_POLL_S)
+            self._waited_s += _COOLING_POLL_S
+            times = self._program.blocks(self._runs, count)
+        if any(block.wall_ns <= 0 for block in times.blocks):
+            raise ClockZero(
+                f"the board's clock says that {self._runs} run(s) took no time; it cannot be used to measure"
+            )
+        share, runs = self._timing.min_cpu_share, self._runs
+        blocks = [Block(block.wall_ns / runs, block.is_clean(share)) for block in times.blocks]
+        waited_ns = round((self._waited_s - waited_before_s) * 1e9)
+        return [Block(blocks[0].cost, blocks[0].clean, waited_ns), *blocks[1:]]

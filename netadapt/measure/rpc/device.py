@@ -1,0 +1,438 @@
+"""Boards: models compiled for them, or ONNX files, are uploaded, checked and timed there, over TVM's RPC.
+
+What a model computes on the board is compared with ONNX Runtime on this machine before it is timed. All that can hang
+happens in worker processes that are ended when a limit has passed. A measurement that loses its board, or that ends its
+session there, is tried once more in another session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from netadapt import __version__
+from netadapt.errors import (
+    DeviceBusy,
+    DeviceLost,
+    KernelCrashed,
+    MeasurementError,
+    ModelError,
+    NetAdaptError,
+    SessionTimeout,
+)
+from netadapt.measure import machine
+from netadapt.measure.device import Check, Device, Model
+from netadapt.measure.local import version
+from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.platform import Platform, Rpc, TvmRuntime
+from netadapt.measure.protocol import PROTOCOL_VERSION, Block, BlockSource, Sample, Timing
+from netadapt.measure.rpc.boards import KEY, EmulatedBoards
+from netadapt.measure.rpc.emulated import emulated_core
+from netadapt.measure.rpc.supervisor import Worker
+from netadapt.measure.rpc.tracker import Tracker, host_and_port
+from netadapt.measure.simulator.counts import Counts
+from netadapt.measure.simulator.device import SimulatedSource
+from netadapt.measure.simulator.device import identity as simulated_identity
+from netadapt.measure.simulator.energy import latency_ns
+from netadapt.measure.simulator.install import installed, missing, require
+from netadapt.network.workload import EMPTY_RUN, Workload
+
+#: Forms of what is measured: a model as it is, or an operation as it runs inside a network.
+MODEL = "model"
+OPERATION = "operation"
+#: What a second session may not meet again.
+_WORTH_ANOTHER_SESSION = (DeviceLost, SessionTimeout, KernelCrashed)
+_DISTRIBUTIONS = {"tvm": "apache-tvm", "ort": "onnxruntime"}
+_SERVER = Path(__file__).parent / "on_device" / "netadapt_device.py"
+
+
+def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+    """Open the boards of a platform; emulated ones are started when the first model is measured.
+
+    Raises:
+        SetupError: the simulator, for emulated boards, is not set up.
+        DeviceLost: neither a server nor a tracker answers at the platform's address.
+        MeasurementError: TVM is not installed.
+
+    """
+    _require_client(platform)
+    if platform.emulated:
+        require(platform.name)
+    else:
+        _require_answer(limits(platform))
+    return RpcDevice(platform, requested, on_wait)
+
+
+def identity(platform: Platform) -> dict[str, str]:
+    """The board, what compiles for it, and for a simulated one everything that moves a cycle."""
+    facts = {"board": limits(platform).board}
+    if platform.runtime.name == "tvm":
+        from netadapt.measure.tvm import compile as compiler
+
+        facts |= compiler.identity()
+    if platform.core:
+        # A server that allocates differently moves the heap of what is measured.
+        facts |= simulated_identity(platform) | {"server": hashlib.sha256(_SERVER.read_bytes()).hexdigest()[:16]}
+    return facts
+
+
+def check(platform: Platform) -> list[Check]:
+    """Check what measuring over RPC needs here, that the boards answer, and what the first says of itself."""
+    checks = [_installed("apache-tvm")]
+    if platform.emulated:
+        checks += [_installed("tornado"), *missing()]
+    if isinstance(platform.runtime, TvmRuntime):
+        checks.append(_linker(platform.runtime))
+    try:
+        with open_device(platform, platform.name, None) as device:
+            assert isinstance(device, RpcDevice)
+            checks.append(Check("boards", True, f"{device.capacity} to measure at once"))
+            facts = device.workload_details(EMPTY_RUN)
+    except NetAdaptError as error:
+        return [*checks, Check("measuring", False, str(error))]
+    board = facts["board"]
+    said = ", ".join(f"{name} {board[name]}" for name in ("machine", "os", "tvm", "onnxruntime") if board.get(name))
+    return [*checks, Check("measuring", True, said or "a server of TVM's own, which does not say what it runs on")]
+
+
+def limits(platform: Platform) -> Rpc:
+    """The section `rpc` of a platform; the default one where boards are emulated and have none."""
+    return platform.rpc or Rpc()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A model to run on a board."""
+
+    model: bytes
+    name: str
+    form: str
+    timing: Timing
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return hashlib.sha256(self.model).hexdigest(), self.form
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a board told about a model that it ran."""
+
+    #: See `Device.details`.
+    facts: dict[str, Any]
+    #: From a real clock.
+    sample: Sample | None = None
+    #: From a simulated one.
+    counts: Counts | None = None
+
+
+class RpcDevice(Device):
+    """Boards that are reached over TVM's RPC; measures on as many at once as there are."""
+
+    def __init__(self, platform: Platform, requested: str = "", on_wait: Callable[[], None] | None = None) -> None:
+        super().__init__(platform, requested)
+        if platform.core and platform.runtime.name != "tvm":
+            raise MeasurementError(
+                f"platform {platform.name}: a simulated board counts the cycles of compiled code only; for"
+                f' {platform.runtime.name} take transport "qemu"'
+            )
+        self._limits = limits(platform)
+        self._core = emulated_core(platform) if platform.core else None
+        self._on_wait = on_wait
+        self.capacity = self._count_boards()
+        self._boards = EmulatedBoards(platform, self.capacity) if platform.emulated else None
+        self._idle: list[Worker] = []
+        self._known: dict[tuple[str, str], _Outcome] = {}
+        self._comparing: Worker | None = None
+        self._compared = 0
+        self._changing = threading.Lock()
+
+    def costs(self, model: Model) -> dict[str, Measurement]:
+        """Measure a whole model; see `Device.costs`. Nothing, after a check of the result, where there is no clock."""
+        return self._costs(self._model_job(model))
+
+    def workload_costs(self, workload: Workload) -> dict[str, Measurement]:
+        """Measure one operation; see `Device.workload_costs`."""
+        return self._costs(self._workload_job(workload))
+
+    def details(self, model: Model) -> dict[str, Any]:
+        """How far the result is from ONNX Runtime's, the board, and the compiled library; see `Device.details`."""
+        return self._details(self._model_job(model))
+
+    def workload_details(self, workload: Workload) -> dict[str, Any]:
+        """As `details`, of one operation.
+
+        Raises:
+            MeasurementError: as `Device.workload_costs`.
+
+        """
+        return self._details(self._workload_job(workload))
+
+    @contextmanager
+    def load(self, model: Model) -> Iterator[BlockSource]:
+        """Load a model for interleaved timing; see `Device.load`. All that are loaded at once share a session."""
+        job = self._model_job(model)
+        if self._core:
+            outcome = self._outcome(job, timed=True)
+            assert outcome.counts
+            yield SimulatedSource(latency_ns(self._core, outcome.counts.cycles))
+            return
+        if not self.platform.metrics:
+            raise MeasurementError(f"platform {self.platform.name} has no clock; its models cannot be timed")
+        with self._comparing_worker() as worker:
+            opened = self._open(worker, job)
+            yield _LoadedProgram(worker, opened["program"], job, self._limits.most_celsius)
+
+    def close(self) -> None:
+        """End all worker processes, emulated boards and their tracker."""
+        with self._changing:
+            workers, self._idle = self._idle, []
+        for worker in workers:
+            worker.close()
+        if self._boards:
+            self._boards.close()
+
+    def _costs(self, job: _Job) -> dict[str, Measurement]:
+        outcome = self._outcome(job, timed=bool(self.platform.metrics))
+        provenance = self._provenance(job.form, outcome.facts["board"])
+        if self._core and outcome.counts:
+            from netadapt.measure.simulator.costs import simulated_costs
+
+            return simulated_costs(self.platform, self._core, outcome.counts, provenance)
+        if outcome.sample:
+            return {"latency": _latency(outcome.sample, self.platform, provenance)}
+        return {}
+
+    def _details(self, job: _Job) -> dict[str, Any]:
+        outcome = self._outcome(job, timed=self._core is not None)
+        counts = asdict(outcome.counts) if outcome.counts else {}
+        return {**outcome.facts, **counts}
+
+    def _outcome(self, job: _Job, timed: bool) -> _Outcome:
+        """Run a model on a board. What a simulated or emulated one told before, it would tell again."""
+        if job.key in self._known:
+            return self._known[job.key]
+        try:
+            outcome = self._run(job, timed)
+        except _WORTH_ANOTHER_SESSION as first:
+            try:
+                outcome = self._run(job, timed)
+            except DeviceBusy:
+                # The board that failed is the only one, and has not come back.
+                raise first from None
+        if self._boards:
+            self._known[job.key] = outcome
+        return outcome
+
+    def _run(self, job: _Job, timed: bool) -> _Outcome:
+        with self._worker() as worker:
+            facts = self._open(worker, job)
+            program = {"program": facts.pop("program"), "name": job.name}
+            if self._core:
+                report = worker.ask("simulate", **program, alone=job.form == OPERATION)
+                return _Outcome(facts, counts=Counts.from_report(report))
+            if not timed:
+                return _Outcome(facts)
+            most_celsius = self._limits.most_celsius
+            sample = worker.ask("time", **program, timing=asdict(job.timing), most_celsius=most_celsius)
+            return _Outcome(facts, Sample(**sample))
+
+    def _open(self, worker: Worker, job: _Job) -> dict[str, Any]:
+        facts: dict[str, Any] = worker.ask(
+            "open",
+            job.model,
+            name=job.name,
+            interior=job.form == OPERATION,
+            runtime=self.platform.runtime.model_dump(),
+            where=self._where(),
+        )
+        return facts
+
+    def _where(self) -> dict[str, Any]:
+        """The fields of `session.Where`."""
+        reached = self._limits
+        boards = self._boards
+        return {
+            "server": reached.server,
+            "tracker": boards.tracker() if boards else reached.tracker,
+            "key": KEY if boards else reached.key,
+            "connect_limit_s": reached.connect_limit_s,
+            "busy_limit_s": reached.busy_limit_s,
+            "session_limit_s": reached.session_limit_s,
+        }
+
+    def _model_job(self, model: Model) -> _Job:
+        name = str(model) if isinstance(model, Path) else "model"
+        try:
+            content = model.read_bytes() if isinstance(model, Path) else model
+        except OSError as error:
+            raise ModelError(f"{name}: cannot be read: {error.strerror}") from error
+        return _Job(content, name, MODEL, self._timing(self.platform.network_timing()))
+
+    def _workload_job(self, workload: Workload) -> _Job:
+        from netadapt.network.workload_onnx import workload_to_onnx
+
+        # ONNX Runtime is given a model of the operation, whose images come and go in the file's order.
+        form = OPERATION if self.platform.runtime.name == "tvm" else MODEL
+        timing = self._timing(self.platform.workload_timing())
+        return _Job(workload_to_onnx(workload), str(workload), form, timing)
+
+    def _timing(self, timing: Timing) -> Timing:
+        runtime = self.platform.runtime
+        if runtime.name == "tvm" and runtime.target.kind == "opencl":
+            # The CPU only waits for the GPU.
+            return replace(timing, min_cpu_share=0.0)
+        return timing
+
+    def _provenance(self, form: str, board: dict[str, Any]) -> Provenance:
+        runtime = _DISTRIBUTIONS[self.platform.runtime.name]
+        present = installed() if self._core else None
+        return Provenance(
+            platform=self.platform.name,
+            requested=self.requested,
+            fingerprint=self.fingerprint,
+            protocol_version=PROTOCOL_VERSION,
+            netadapt=__version__,
+            runtime=runtime,
+            # TVM's is the same on both sides.
+            runtime_version=board["onnxruntime"] if runtime == "onnxruntime" else version(runtime),
+            machine=self._core.title if self._core else board.get("machine") or self._limits.board,
+            cores=1 if self._core else board.get("cores", 0),
+            os=f"QEMU {present.versions['qemu']}" if present else board.get("os", "unknown"),
+            date=datetime.now(UTC).date().isoformat(),
+            commit=machine.commit(),
+            form=form,
+        )
+
+    def _count_boards(self) -> int:
+        """How many boards there are now."""
+        if self.platform.emulated:
+            return self.platform.emulated.boards or machine.cores()
+        if not self._limits.tracker:
+            return 1
+        servers = Tracker(self._limits.tracker, self._limits.connect_limit_s).servers()
+        return max(1, sum(key == self._limits.key for key, _ in servers))
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        """A worker for the calling thread alone; its session ends here."""
+        worker = self._taken()
+        try:
+            yield worker
+        finally:
+            self._give_back(worker)
+
+    @contextmanager
+    def _comparing_worker(self) -> Iterator[Worker]:
+        """The worker of all models that are loaded at once; its session ends with the last of them."""
+        with self._changing:
+            worker = self._comparing = self._comparing or self._taken_unlocked()
+            self._compared += 1
+        try:
+            yield worker
+        finally:
+            with self._changing:
+                self._compared -= 1
+                last = not self._compared
+                if last:
+                    self._comparing = None
+            if last:
+                self._give_back(worker)
+
+    def _taken(self) -> Worker:
+        with self._changing:
+            return self._taken_unlocked()
+
+    def _taken_unlocked(self) -> Worker:
+        return self._idle.pop() if self._idle else Worker(self._limits, self._on_wait)
+
+    def _give_back(self, worker: Worker) -> None:
+        """Keep a worker for the next measurement, unless it was ended or interrupted."""
+        if worker.usable:
+            with suppress(NetAdaptError):
+                worker.ask("close")
+        if worker.usable:
+            with self._changing:
+                self._idle.append(worker)
+        else:
+            worker.close()
+
+
+class _LoadedProgram:
+    """Blocks of a model that a board has ready, one after the other."""
+
+    def __init__(self, worker: Worker, program: int, job: _Job, most_celsius: float) -> None:
+        self._worker = worker
+        self._program: dict[str, Any] = {"program": program, "name": job.name}
+        self._timing = asdict(job.timing)
+        self._most_celsius = most_celsius
+
+    def warm_up(self) -> None:
+        """Bring the board into the state in which the model is to be timed."""
+        self._worker.ask("warm_up", **self._program, timing=self._timing, most_celsius=self._most_celsius)
+
+    def block(self) -> Block:
+        """Run one block and tell its cost in ns."""
+        return Block(**self._worker.ask("block", **self._program))
+
+
+def _latency(sample: Sample, platform: Platform, provenance: Provenance) -> Measurement:
+    return Measurement(
+        metric="latency",
+        unit=UNITS["latency"],
+        value=round(sample.first_quartile),
+        minimum=round(sample.minimum),
+        median=round(sample.median),
+        mad=round(sample.mad),
+        samples=sample.samples,
+        clean_fraction=sample.clean_fraction,
+        relative_half_width=sample.relative_half_width,
+        status=sample.status,
+        tier=platform.tier,
+        provenance=provenance,
+    )
+
+
+def _require_client(platform: Platform) -> None:
+    for package in ("tvm", "tornado") if platform.emulated else ("tvm",):
+        if importlib.util.find_spec(package) is None:
+            raise MeasurementError(
+                f"platform {platform.name} needs the package {package}; install it with: pip install 'netadapt[tvm]'"
+            )
+
+
+def _require_answer(reached: Rpc) -> None:
+    """Raise DeviceLost unless somebody takes connections at the address."""
+    if reached.tracker:
+        Tracker(reached.tracker, reached.connect_limit_s).servers()
+        return
+    assert reached.server
+    try:
+        socket.create_connection(host_and_port(reached.server), timeout=reached.connect_limit_s).close()
+    except OSError as error:
+        raise DeviceLost(
+            f"no board answers at {reached.server} ({error.strerror or error}); see that its server runs and that the"
+            " address is right"
+        ) from error
+
+
+def _installed(distribution: str) -> Check:
+    found = version(distribution)
+    return Check(distribution, found != "absent", f"version {found}")
+
+
+def _linker(runtime: TvmRuntime) -> Check:
+    from netadapt.measure.tvm.linker import link_command
+
+    try:
+        return Check("linker", True, " ".join(link_command(runtime.target)))
+    except MeasurementError as error:
+        return Check("linker", False, str(error))
