@@ -7,30 +7,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from netadapt import __version__
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, LayerCost, Model
-from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.measurement import Measurement
 from netadapt.measure.platform import Platform
-from netadapt.measure.protocol import PROTOCOL_VERSION, Block
+from netadapt.measure.protocol import Block
 from netadapt.measure.simulator.core import Core
 from netadapt.measure.simulator.core_file import load_core
+from netadapt.measure.simulator.costs import require_modelled, simulated_costs, simulated_provenance
 from netadapt.measure.simulator.counts import Counts
-from netadapt.measure.simulator.energy import energy_parts_pj, energy_pj, latency_ns
+from netadapt.measure.simulator.energy import energy_parts_pj, latency_ns
 from netadapt.measure.simulator.guest import PATIENCE_S, Guest, Request
 from netadapt.measure.simulator.install import installed, missing, require
 from netadapt.measure.simulator.install.guest_root import computes_float16
 from netadapt.measure.simulator.runtimes import guest_runtime
 from netadapt.network.workload import EMPTY_RUN, Workload
 
-#: Largest share of executed instructions that may be of a form that the core's table lacks.
-MOST_UNMODELLED = 0.001
 _SCRIPTS = Path(__file__).parent / "in_guest"
 
 
@@ -166,7 +163,7 @@ class SimulatedDevice(Device):
         if key not in self._counted:
             with self._guest() as guest:
                 counts = guest.measure(request)
-            _require_modelled(counts, self.core)
+            require_modelled(counts, self.core)
             self._counted[key] = counts
         return self._counted[key]
 
@@ -196,42 +193,8 @@ class SimulatedDevice(Device):
                 guest.close()
 
     def _measurements(self, counts: Counts, form: str) -> dict[str, Measurement]:
-        values = {"latency": round(latency_ns(self.core, counts.cycles)), "energy": energy_pj(self.core, counts)}
-        return {
-            metric: Measurement(
-                metric=metric,
-                unit=UNITS[metric],
-                value=values[metric],
-                minimum=values[metric],
-                median=values[metric],
-                mad=0,
-                samples=1,
-                clean_fraction=1.0,
-                relative_half_width=0.0,
-                status="converged",
-                tier=self.platform.tier,
-                provenance=self._provenance(form),
-            )
-            for metric in self.platform.metrics
-        }
-
-    def _provenance(self, form: str) -> Provenance:
-        versions = self._installation.versions
-        return Provenance(
-            platform=self.platform.name,
-            requested=self.requested,
-            fingerprint=self.fingerprint,
-            protocol_version=PROTOCOL_VERSION,
-            netadapt=__version__,
-            runtime=self._runtime.distribution,
-            runtime_version=versions[self._runtime.distribution],
-            machine=self.core.title,
-            cores=1,
-            os=f"QEMU {versions['qemu']}, libc6 {versions['libc6']}",
-            date=datetime.now(UTC).date().isoformat(),
-            commit=machine.commit(),
-            form=form,
-        )
+        provenance = simulated_provenance(self, self.core, self._installation, self._runtime.distribution, form)
+        return simulated_costs(self.platform, self.core, counts, provenance)
 
 
 class SimulatedSource:
@@ -252,17 +215,6 @@ def _require_float16(core: Core) -> None:
     # ncnn would silently compute in float32.
     if not computes_float16(core.shown_cpu):
         raise MeasurementError(f"{core.name} has no half-precision arithmetic; take float32, or a Cortex-A55 or A76")
-
-
-def _require_modelled(counts: Counts, core: Core) -> None:
-    if counts.unmodelled_share <= MOST_UNMODELLED:
-        return
-    worst = sorted(counts.unmodelled.items(), key=lambda item: -item[1])
-    raise MeasurementError(
-        f"{counts.unmodelled_share:.2%} of the executed instructions are of forms that {core.name} has no numbers for"
-        f" (at most {MOST_UNMODELLED:.1%} may be); add them to its corrections or table: "
-        + ", ".join(f"{form!r} ({count} times)" for form, count in worst[:10])
-    )
 
 
 @cache

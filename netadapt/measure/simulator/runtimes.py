@@ -13,7 +13,7 @@ from netadapt.measure.simulator.guest import Request
 from netadapt.network.workload import Workload
 
 #: Any small operation will do: it makes the runtime set itself up.
-_WARM_UP = Workload("conv", (16,), 16, (8, 8), bias=True, activation="relu")
+WARM_UP = Workload("conv", (16,), 16, (8, 8), bias=True, activation="relu")
 #: ONNX's numbers of FLOAT, UINT8, INT8, INT32, INT64, BOOL, DOUBLE: what in_guest/ort_program.py fills.
 _INPUT_TYPES = (1, 2, 3, 6, 7, 9, 11)
 
@@ -29,7 +29,7 @@ class GuestRuntime:
 
     def warm_up(self) -> Request:
         """What a guest runs once when it starts."""
-        return self.of_workload(_WARM_UP)
+        return self.of_workload(WARM_UP)
 
 
 def _ort_model(model: Model, alone: bool = False) -> Request:
