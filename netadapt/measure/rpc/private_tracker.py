@@ -76,12 +76,13 @@ class PrivateTracker:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a Python process that imports this package as this process does."""
+    """The environment of a Python process that imports this package as this process does, and all of TVM."""
     import netadapt
 
     root = os.path.dirname(os.path.dirname(netadapt.__file__))
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    inherited = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 def main() -> None:

@@ -24,8 +24,6 @@ _COMPILE_LIMIT_S = 900.0
 _START_LIMIT_S = 120.0
 #: What a worker gets more than the limits that it is told to keep itself.
 _GRACE_S = 2.0
-#: Errors after which a worker's session may be in any state, or keep it from ending.
-_LEFT_BROKEN = (DeviceLost, SessionTimeout, errors.KernelCrashed)
 
 
 class Worker:
@@ -138,8 +136,6 @@ class Worker:
         kind = getattr(errors, error["type"], MeasurementError)
         # A type with other arguments than a message is none that a worker meets.
         failure: NetAdaptError = kind(error["message"])
-        if isinstance(failure, _LEFT_BROKEN):
-            self._end()
         return failure
 
     def _overdue(self, stage: str) -> MeasurementError:

@@ -33,10 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-# A board needs neither the compiler, which takes 200 MB and some seconds to load, nor BLAS with its threads.
-os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 #: Version of the functions that a session offers besides TVM's own.
 PROTOCOL = 1
 TVM_PACKAGES = "apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
@@ -792,6 +788,9 @@ def _pin(cores: set[int] | None) -> None:
 
 
 def _require_tvm() -> None:
+    # A board needs neither the compiler, which takes 200 MB and some seconds to load, nor BLAS with its threads.
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         import tvm.rpc  # noqa: F401
     except ImportError as error:

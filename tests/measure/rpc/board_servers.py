@@ -1,0 +1,176 @@
+"""Real servers for the tests of this folder, on this machine: what a board would run."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from netadapt.measure.platform import OrtRuntime, Platform, Rpc, TvmRuntime, TvmTarget
+from netadapt.measure.rpc.on_device import netadapt_device
+
+_FILE = Path(netadapt_device.__file__)
+_START_LIMIT_S = 60.0
+
+
+class Server:
+    """A process in a process group of its own, which says `READY port`."""
+
+    def __init__(self, command, ready=b"READY ", environment=None):
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.lines = b""
+        while ready not in self.lines or not self.lines.endswith(b"\n"):
+            assert select.select([self.process.stdout], [], [], _START_LIMIT_S)[0], "the server does not start"
+            part = os.read(self.process.stdout.fileno(), 4096)
+            assert part, self.process.stderr.read().decode()
+            self.lines += part
+        self.port = int(self.lines.split(ready)[1].split()[0])
+        self.address = f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def kill(self):
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        """End it and all that it started."""
+        for group in {os.getpgid(pid) for pid in [self.pid, *descendants(self.pid)] if alive(pid)}:
+            os.killpg(group, signal.SIGCONT)
+            os.killpg(group, signal.SIGTERM if group == self.pid else signal.SIGKILL)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def device_server(*arguments, port=0):
+    """`netadapt-device`, as a board runs it: the file alone."""
+    return Server([sys.executable, str(_FILE), "--port", str(port), *arguments])
+
+
+def faking_server(extension, folder, port=0):
+    """The device server with the functions that a piece of source code registers in a session."""
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(_FILE.parent)!r})\n"
+        "import json\n"
+        "from pathlib import Path\n"
+        "import netadapt_device as server\n"
+        f"{extension}\n"
+        f"server.serve(server.Options(port={port}), [extension])\n"
+    )
+    return Server([sys.executable, "-c", code], environment={"FAULT": str(folder / "fault")})
+
+
+def stock_server():
+    """TVM's own server."""
+    command = [sys.executable, "-m", "tvm.exec.rpc_server", "--host", "127.0.0.1"]
+    port = free_port()
+    started = subprocess.Popen(
+        [*command, "--port", str(port), "--port-end", str(port + 1)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return _Stock(started, port)
+
+
+class _Stock(Server):
+    def __init__(self, process, port):
+        self.process = process
+        process.stdout = process.stderr = open(os.devnull)  # noqa: SIM115 - closed by `close`
+        self.port, self.address = port, f"127.0.0.1:{port}"
+        deadline = time.monotonic() + _START_LIMIT_S
+        while not _listens(port):
+            assert time.monotonic() < deadline, "TVM's server does not start"
+            time.sleep(0.1)
+
+
+def _listens(port):
+    # Not by connecting: the server would take that for a client.
+    wanted = f":{port:04X} 00000000:0000 0A"
+    return wanted in Path("/proc/net/tcp").read_text()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def platform(server=None, tracker=None, key="", runtime="tvm", linker="cc", **limits):
+    """A definition of a board that is this machine."""
+    target = TvmTarget(kind="llvm", linker=str(linker))
+    return Platform(
+        schema_version=1,
+        name="test-board",
+        title="a board for tests",
+        tier="device",
+        transport="rpc",
+        runtime=TvmRuntime(name="tvm", target=target) if runtime == "tvm" else OrtRuntime(name="ort"),
+        rpc=Rpc(
+            server=server,
+            tracker=tracker,
+            key=key,
+            board="this machine",
+            **{"connect_limit_s": 2.0, "busy_limit_s": 2.0, "session_limit_s": 30.0, **limits},
+        ),
+        width_multiple=8,
+        card="for tests",
+        protocol={"workload_time_limit_s": 0.1, "network_time_limit_s": 0.1},
+    )
+
+
+def descendants(pid):
+    """Process ids of all that a process has started and that still runs."""
+    found, parents = [], {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(path.parent.name)] = int(fields[1])
+    young = [pid]
+    while young:
+        young = [child for child, parent in parents.items() if parent in young]
+        found += young
+    return found
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition, limit_s=10.0):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
