@@ -145,14 +145,14 @@ def _origin(cost: Measurement) -> str:
 
 
 def _print_profile(layers: Sequence[LayerCost], tier: str) -> None:
-    total = sum(layer.cycles for layer in layers) or 1
+    total = sum(layer.latency_ns for layer in layers) or 1
     rows = [
         [
             escape(layer.name),
             layer.op,
-            f"{layer.cycles:,}",
+            "" if layer.cycles is None else f"{layer.cycles:,}",
             amount("latency", layer.latency_ns),
-            f"{layer.cycles / total:.1%}",
+            f"{layer.latency_ns / total:.1%}",
         ]
         for layer in layers
     ]

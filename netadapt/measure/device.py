@@ -138,7 +138,8 @@ class LayerCost:
     name: str
     #: What the runtime calls this kind of layer.
     op: str
-    cycles: int
+    #: None where there is a clock and no cycles.
+    cycles: int | None
     latency_ns: float
 
 

@@ -23,7 +23,7 @@ from netadapt.measure.gauge import Gauge
 from netadapt.measure.lock import MeasuringLock
 from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
-from netadapt.measure.protocol import PROTOCOL_VERSION, CallableSource, Sample, Timing, collect
+from netadapt.measure.protocol import PROTOCOL_VERSION, BlockSource, CallableSource, Sample, Timing, collect
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 #: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
@@ -45,7 +45,7 @@ class Program(Protocol):
     #: Memory that a run does not share with runs of other models, and finds cold where they have pushed it out.
     bytes: int
 
-    def __call__(self) -> None:
+    def __call__(self) -> object:
         """Run the model once."""
 
     def another(self) -> Program:
@@ -89,10 +89,14 @@ class LocalDevice(Device):
             return {"latency": self._latency(in_turn(program), self.platform.workload_timing(), form)}
 
     @contextmanager
-    def load(self, model: Model) -> Iterator[CallableSource]:
+    def load(self, model: Model) -> Iterator[BlockSource]:
         """Load a model for interleaved timing; see `Device.load`."""
         program = self.model_program(model)
-        yield CallableSource(program, self.platform.network_timing(), gauge=self._gauge)
+        yield self._source(program, self.platform.network_timing())
+
+    def _source(self, run: Callable[[], Any], timing: Timing) -> BlockSource:
+        """What times runs of a program, or of copies of it in turn."""
+        return CallableSource(run, timing, gauge=self._gauge)
 
     @cached_property
     def _gauge(self) -> Gauge:
@@ -104,8 +108,8 @@ class LocalDevice(Device):
 
         return Gauge(work)
 
-    def _latency(self, run: Callable[[], None], timing: Timing, form: str) -> Measurement:
-        source = CallableSource(run, timing, gauge=self._gauge)
+    def _latency(self, run: Callable[[], object], timing: Timing, form: str) -> Measurement:
+        source = self._source(run, timing)
         source.warm_up()
         return self._measurement(collect(source, timing), form)
 
@@ -143,13 +147,13 @@ class LocalDevice(Device):
         )
 
 
-def in_turn(program: Program) -> Callable[[], None]:
+def in_turn(program: Program) -> Callable[[], object]:
     """Run a program, or copies of it in turn, so that each finds the cache as it would inside a network."""
     copies = 1 if program.bytes < _SMALL else min(_MOST_COPIES, -(-_WORKING_SET // program.bytes))
     following = cycle([program, *(program.another() for _ in range(copies - 1))]).__next__
 
-    def run() -> None:
-        following()()
+    def run() -> object:
+        return following()()
 
     return run
 

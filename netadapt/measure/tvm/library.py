@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 #: Name of the function in the library, for TVM's virtual machine.
 ENTRY = "main"
+#: Attribute of the kernels that none of our schedules fits.
+GENERAL = "netadapt.general"
 
 
 @dataclass(frozen=True, slots=True)
