@@ -10,7 +10,7 @@ from typing import Any
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure.local import version
 from netadapt.measure.platform import TvmRuntime, TvmTarget
-from netadapt.measure.tvm.library import ENTRY, Library
+from netadapt.measure.tvm.library import Library
 
 DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
 _INSTALL = "pip install 'netadapt[tvm]'"
@@ -39,16 +39,17 @@ def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, nam
 
     module = importing.interior(model, name) if interior else importing.imported(model, name)
     target = compiler_target(runtime.target)
+    passes = _pipeline(runtime.target, target)
     try:
         with target:
-            scheduled = pipeline(runtime.target)(module)
-        executable = tvm.compile(scheduled, target=target)
+            scheduled = passes(module)
+        executable = tvm.compile(scheduled, target=target, relax_pipeline=_lowering(target))
     except NetAdaptError:
         raise
     except Exception as error:  # TVM raises errors of many types here
         raise MeasurementError(f"{name}: TVM cannot compile it: {error}") from error
     inputs, outputs = importing.tensors(model, moved=interior)
-    return Library(linked(executable, runtime.target), inputs, outputs, general_kernels(scheduled))
+    return Library(linked(executable, runtime.target), inputs, outputs, _general_kernels(scheduled))
 
 
 def require_tvm() -> None:
@@ -82,7 +83,7 @@ def cpu_fields(target: TvmTarget) -> dict[str, Any]:
     return fields
 
 
-def pipeline(target: TvmTarget) -> Any:
+def _pipeline(target: TvmTarget, compiler: Any) -> Any:
     """The passes from an imported model to scheduled kernels."""
     if target.kind == "opencl":
         from netadapt.measure.tvm.opencl import opencl_pipeline
@@ -90,10 +91,20 @@ def pipeline(target: TvmTarget) -> Any:
         return opencl_pipeline(target)
     from netadapt.measure.tvm.cpu import cpu_pipeline
 
-    return cpu_pipeline(target)
+    return cpu_pipeline(compiler)
 
 
-def general_kernels(scheduled: Any) -> tuple[str, ...]:
+def _lowering(target: Any) -> Any:
+    """The passes from scheduled kernels to the virtual machine's code; TVM's own pipeline would schedule first."""
+    import tvm
+    from tvm.relax.backend.cpu_generic import pipeline as cpu_generic
+    from tvm.relax.backend.gpu_generic import pipeline as gpu_generic
+
+    backend = cpu_generic if target.kind.name == "llvm" else gpu_generic
+    return tvm.transform.Sequential([*backend.dataflow_lower_passes(target), *backend.finalize_passes(target)])
+
+
+def _general_kernels(scheduled: Any) -> tuple[str, ...]:
     """Names of the kernels that none of our schedules fits."""
     from netadapt.measure.tvm.cpu import GENERAL
 
