@@ -22,7 +22,7 @@ _FILES = Path(__file__).parent.parent / "guest_files"
 _ARM = 0x41
 _CPU = "sys/devices/system/cpu"
 #: Folders of the host that a guest finds empty.
-_EMPTY_FOLDERS = ("sys/class/drm", "sys/bus/pci/devices", "sys/devices/system/node")
+_EMPTY_FOLDERS = ("sys/class/drm", "sys/class/thermal", "sys/bus/pci/devices", "sys/devices/system/node")
 _ARMV8_0 = "fp asimd aes pmull sha1 sha2 crc32 cpuid"
 _ARMV8_2 = "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 
@@ -78,6 +78,8 @@ def guest_root(present: Installation, cpu: str, mhz: int, cache_bytes: Sequence[
     if cpu not in CPUS:
         raise SetupError(f"a guest cannot be told that it runs on {cpu!r}; choose one of: {', '.join(sorted(CPUS))}")
     files = _machine_files(CPUS[cpu], mhz, cache_bytes)
+    # What a board is called; others than PCs have it.
+    files["proc/device-tree/model"] = f"{cpu} in QEMU\0"
     files |= {str(path.relative_to(_FILES)): path.read_text() for path in sorted(_FILES.rglob("*")) if path.is_file()}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     folder = present.folder / "roots" / digest
@@ -106,6 +108,7 @@ def _machine_files(kind: _Kind, mhz: int, cache_bytes: Sequence[int]) -> dict[st
         "regs/identification/midr_el1": f"0x{kind.midr:016x}",
         "cpufreq/cpuinfo_max_freq": str(mhz * 1000),
         "cpufreq/cpuinfo_min_freq": str(mhz * 1000),
+        "cpufreq/scaling_cur_freq": str(mhz * 1000),
         "cpufreq/stats/time_in_state": f"{mhz * 1000} 0",
         "cpu_capability": "1024",
         "topology/physical_package_id": "0",
