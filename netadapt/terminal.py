@@ -123,7 +123,11 @@ def print_measurements(
     origins = dict.fromkeys(_origin(cost) for cost in costs.values())
     for origin in origins:
         say(origin)
-    if details:
+    if details.get("general_kernels"):
+        say(f"[yellow]slow[/]: none of our schedules fits {', '.join(details['general_kernels'])}")
+    if "max_abs_difference" in details:
+        say(f"result checked: differs from ONNX Runtime's by at most {details['max_abs_difference']:.1e}")
+    if "instructions" in details:
         say(
             f"{details['instructions']:,} instructions, {details['instructions_per_cycle']:.2f} a cycle; "
             f"{details['caches'][0]['misses']:,} misses of L1, {details['dram_lines_read']:,} lines from memory"

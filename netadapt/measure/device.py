@@ -16,12 +16,10 @@ from typing import Any, Protocol, Self, cast
 from netadapt.errors import MeasurementError, UnknownNameError
 from netadapt.measure.lock import MeasuringLock
 from netadapt.measure.measurement import Measurement
+from netadapt.measure.model_file import Model as Model
 from netadapt.measure.platform import Platform, load_platform
 from netadapt.measure.protocol import BlockSource
 from netadapt.network.workload import Workload
-
-#: An ONNX file or its contents.
-Model = bytes | Path
 
 
 class Device(ABC):
