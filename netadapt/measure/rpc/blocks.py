@@ -13,8 +13,6 @@ from netadapt.errors import ClockZero, Throttled
 from netadapt.measure import statistics
 from netadapt.measure.protocol import Block, Timing
 
-#: A board that is too hot is waited for so long, in all of one measurement.
-COOLING_LIMIT_S = 20.0
 _COOLING_POLL_S = 0.5
 #: Share of its highest clock below which a core counts as slowed down.
 _LEAST_CLOCK = 0.9
@@ -82,6 +80,7 @@ class RemoteSource:
         program: what to run.
         timing: parameters of the protocol.
         most_celsius: temperature above which the board counts as throttled.
+        cooling_limit_s: how long a throttled board is waited for, in all.
         batch: how many blocks to take at once. 1 where something else is to run between them.
         sleep: waits for the board to cool.
 
@@ -96,12 +95,14 @@ class RemoteSource:
         program: TimedProgram,
         timing: Timing,
         most_celsius: float,
+        cooling_limit_s: float,
         batch: int = 1,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._program = program
         self._timing = timing
         self._most_celsius = most_celsius
+        self._cooling_limit_s = cooling_limit_s
         self._batch = batch
         self._sleep = sleep
         self._runs = 1
@@ -138,10 +139,10 @@ class RemoteSource:
         waited_before_s = self._waited_s
         times = self._program.blocks(self._runs, count)
         while fault := times.state.fault(self._most_celsius):
-            if self._waited_s >= COOLING_LIMIT_S:
+            if self._waited_s >= self._cooling_limit_s:
                 raise Throttled(
-                    f"the board is throttled and stayed so for {COOLING_LIMIT_S:g} s: {fault}; let it cool, give it a"
-                    " fan, fix its clock, or raise rpc.most_celsius of the platform"
+                    f"the board is throttled and stayed so for {self._cooling_limit_s:g} s: {fault}; let it cool, give"
+                    " it a fan, fix its clock, or raise rpc.most_celsius of the platform"
                 )
             self._sleep(_COOLING_POLL_S)
             self._waited_s += _COOLING_POLL_S

@@ -50,6 +50,8 @@ MODEL = "model"
 OPERATION = "operation"
 #: What a second session may not meet again.
 _WORTH_ANOTHER_SESSION = (DeviceLost, SessionTimeout, KernelCrashed)
+#: How long a throttled board is waited for, at most.
+_COOLING_LIMIT_S = 20.0
 _DISTRIBUTIONS = {"tvm": "apache-tvm", "ort": "onnxruntime"}
 _SERVER = Path(__file__).parent / "on_device" / "netadapt_device.py"
 
@@ -189,7 +191,7 @@ class RpcDevice(Device):
             raise MeasurementError(f"platform {self.platform.name} has no clock; its models cannot be timed")
         with self._comparing_worker() as worker:
             opened = self._open(worker, job)
-            yield _LoadedProgram(worker, opened["program"], job, self._limits.most_celsius)
+            yield _LoadedProgram(worker, opened["program"], job, self._limits)
 
     def close(self) -> None:
         """End all worker processes, emulated boards and their tracker."""
@@ -225,8 +227,8 @@ class RpcDevice(Device):
         except _WORTH_ANOTHER_SESSION as first:
             try:
                 outcome = self._run(job, timed)
-            except DeviceBusy:
-                # The board that failed is the only one, and has not come back.
+            except (DeviceBusy, DeviceLost):
+                # There is no other board: what happened to the model tells more.
                 raise first from None
         if self._boards:
             self._known[job.key] = outcome
@@ -241,8 +243,7 @@ class RpcDevice(Device):
                 return _Outcome(facts, counts=Counts.from_report(report))
             if not timed:
                 return _Outcome(facts)
-            most_celsius = self._limits.most_celsius
-            sample = worker.ask("time", **program, timing=asdict(job.timing), most_celsius=most_celsius)
+            sample = worker.ask("time", **program, **_conditions(job, self._limits))
             return _Outcome(facts, Sample(**sample))
 
     def _open(self, worker: Worker, job: _Job) -> dict[str, Any]:
@@ -369,19 +370,28 @@ class RpcDevice(Device):
 class _LoadedProgram:
     """Blocks of a model that a board has ready, one after the other."""
 
-    def __init__(self, worker: Worker, program: int, job: _Job, most_celsius: float) -> None:
+    def __init__(self, worker: Worker, program: int, job: _Job, reached: Rpc) -> None:
         self._worker = worker
         self._program: dict[str, Any] = {"program": program, "name": job.name}
-        self._timing = asdict(job.timing)
-        self._most_celsius = most_celsius
+        self._conditions = _conditions(job, reached)
 
     def warm_up(self) -> None:
         """Bring the board into the state in which the model is to be timed."""
-        self._worker.ask("warm_up", **self._program, timing=self._timing, most_celsius=self._most_celsius)
+        self._worker.ask("warm_up", **self._program, **self._conditions)
 
     def block(self) -> Block:
         """Run one block and tell its cost in ns."""
         return Block(**self._worker.ask("block", **self._program))
+
+
+def _conditions(job: _Job, reached: Rpc) -> dict[str, Any]:
+    """How a program is to be timed, and how fit the board has to be."""
+    return {
+        "timing": asdict(job.timing),
+        "most_celsius": reached.most_celsius,
+        # It cools while it has a session, which must not end by that.
+        "cooling_limit_s": min(_COOLING_LIMIT_S, reached.session_limit_s / 4),
+    }
 
 
 def _latency(sample: Sample, platform: Platform, provenance: Provenance) -> Measurement:

@@ -13,6 +13,7 @@ import threading
 from typing import Self
 
 from netadapt.errors import MeasurementError
+from netadapt.measure.rpc.processes import command, environment
 
 _START_LIMIT_S = 60.0
 
@@ -28,7 +29,7 @@ class PrivateTracker:
     def __init__(self) -> None:
         # TVM's own command needs to be told a port, which somebody else can take meanwhile.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            command(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,16 +76,6 @@ class PrivateTracker:
         raise MeasurementError("TVM's tracker does not start; it needs tornado: pip install 'netadapt[tvm]'")
 
 
-def environment() -> dict[str, str]:
-    """The environment of a Python process that imports this package as this process does, and all of TVM."""
-    import netadapt
-
-    root = os.path.dirname(os.path.dirname(netadapt.__file__))
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    inherited = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}
-    return {**inherited, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-
-
 def main() -> None:
     """Run the tracker; prints its port."""
     os.environ["TVM_USE_RUNTIME_LIB"] = "1"
@@ -101,7 +92,3 @@ def _end_with_parent() -> None:
     # Standard input closes when the parent ends, however it ends.
     sys.stdin.buffer.read()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

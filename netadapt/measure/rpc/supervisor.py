@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from netadapt import errors
 from netadapt.errors import DeviceBusy, DeviceLost, MeasurementError, NetAdaptError, SessionTimeout
 from netadapt.measure.platform import Rpc
-from netadapt.measure.rpc.private_tracker import environment
+from netadapt.measure.rpc.processes import command, environment
 
 #: Compiling a whole network takes some ten seconds.
 _COMPILE_LIMIT_S = 900.0
@@ -47,7 +46,7 @@ class Worker:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "netadapt.measure.rpc.worker"],
+                command("netadapt.measure.rpc.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

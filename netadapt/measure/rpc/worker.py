@@ -67,19 +67,25 @@ class Work:
             "library_bytes": len(library.content) if library else len(model),
         }
 
-    def time(self, program: int, name: str, timing: dict[str, Any], most_celsius: float) -> dict[str, Any]:
+    def time(
+        self, program: int, name: str, timing: dict[str, Any], most_celsius: float, cooling_limit_s: float
+    ) -> dict[str, Any]:
         """Time a program by the protocol; gives a `Sample`."""
         self._report("running")
         parameters = Timing(**timing)
-        source = RemoteSource(self._programs[program], parameters, most_celsius, batch=parameters.check_every)
+        batch = parameters.check_every
+        source = RemoteSource(self._programs[program], parameters, most_celsius, cooling_limit_s, batch)
         with self._on_board(name):
             source.warm_up()
             return asdict(collect(source, parameters))
 
-    def warm_up(self, program: int, name: str, timing: dict[str, Any], most_celsius: float) -> None:
+    def warm_up(
+        self, program: int, name: str, timing: dict[str, Any], most_celsius: float, cooling_limit_s: float
+    ) -> None:
         """Make a program ready for `block`."""
         self._report("running")
-        self._sources[program] = RemoteSource(self._programs[program], Timing(**timing), most_celsius)
+        parameters = Timing(**timing)
+        self._sources[program] = RemoteSource(self._programs[program], parameters, most_celsius, cooling_limit_s)
         with self._on_board(name):
             self._sources[program].warm_up()
 
@@ -173,7 +179,3 @@ def _read(put: Callable[[tuple[dict[str, Any], bytes]], None]) -> None:
         request = json.loads(line)
         put((request, sys.stdin.buffer.read(request.pop("bytes"))))
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -69,13 +69,16 @@ class Server:
 
 def device_server(*arguments, port=0):
     """`netadapt-device`, as a board runs it: the file alone."""
-    return Server([sys.executable, str(_FILE), "--port", str(port), *arguments])
+    # A board has no torch, which TVM would import.
+    code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    return Server([sys.executable, "-c", code, str(_FILE), "--port", str(port), *arguments])
 
 
 def faking_server(extension, folder, port=0):
     """The device server with the functions that a piece of source code registers in a session."""
     code = (
         "import sys\n"
+        "sys.modules['torch'] = None\n"
         f"sys.path.insert(0, {str(_FILE.parent)!r})\n"
         "import json\n"
         "from pathlib import Path\n"
@@ -87,33 +90,15 @@ def faking_server(extension, folder, port=0):
 
 
 def stock_server():
-    """TVM's own server."""
-    command = [sys.executable, "-m", "tvm.exec.rpc_server", "--host", "127.0.0.1"]
-    port = free_port()
-    started = subprocess.Popen(
-        [*command, "--port", str(port), "--port-end", str(port + 1)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    """TVM's own server: the process that its command starts in turn, by a package that need not be there."""
+    code = (
+        "import os, sys\n"
+        "sys.modules['torch'] = None\n"
+        "os.environ['TVM_USE_RUNTIME_LIB'] = '1'\n"
+        "from tvm.rpc.server import PopenRPCServerState\n"
+        "print('READY', PopenRPCServerState('127.0.0.1', 9100, 9400, silent=True).port, flush=True)\n"
     )
-    return _Stock(started, port)
-
-
-class _Stock(Server):
-    def __init__(self, process, port):
-        self.process = process
-        process.stdout = process.stderr = open(os.devnull)  # noqa: SIM115 - closed by `close`
-        self.port, self.address = port, f"127.0.0.1:{port}"
-        deadline = time.monotonic() + _START_LIMIT_S
-        while not _listens(port):
-            assert time.monotonic() < deadline, "TVM's server does not start"
-            time.sleep(0.1)
-
-
-def _listens(port):
-    # Not by connecting: the server would take that for a client.
-    wanted = f":{port:04X} 00000000:0000 0A"
-    return wanted in Path("/proc/net/tcp").read_text()
+    return Server([sys.executable, "-c", code])
 
 
 def free_port():

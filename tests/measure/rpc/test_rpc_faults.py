@@ -3,13 +3,17 @@ measurement works and no process is left."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
@@ -31,14 +35,13 @@ from netadapt.errors import (
     DeviceLost,
     KernelCrashed,
     KernelInvalid,
-    MeasurementError,
     SessionTimeout,
     Throttled,
 )
 from netadapt.measure.device import open_device
-from netadapt.measure.rpc import blocks
 from netadapt.measure.rpc.device import RpcDevice
 from netadapt.measure.rpc.private_tracker import PrivateTracker
+from netadapt.measure.rpc.tracker import Tracker
 from netadapt.network.workload import Workload
 
 pytestmark = pytest.mark.timeout(120)
@@ -129,6 +132,10 @@ def nothing_is_left_on(server):
     return True
 
 
+def link_again(folder):
+    (folder / "linked").write_text("")
+
+
 # ---- Models
 
 
@@ -140,10 +147,6 @@ def test_a_model_that_ends_its_process(device, server, link, folder, kind, how):
     link_again(folder)
     assert works(device)
     assert nothing_is_left_on(server)
-
-
-def link_again(folder):
-    (folder / "linked").write_text("")
 
 
 def test_a_model_that_never_returns(device, server, link, folder):
@@ -164,3 +167,312 @@ def test_a_wrong_result_is_not_timed(device, server, link, folder):
     link_again(folder)
     assert works(device)
     assert nothing_is_left_on(server)
+
+
+# ---- What the board tells
+
+
+def test_a_clock_that_stands_still(device, server, fault, folder):
+    fault("zero")
+    with pytest.raises(ClockZero, match="took no time"):
+        device.measure_workload(sigmoid())
+    (folder / "fault").write_text("")
+    assert works(device)
+    assert nothing_is_left_on(server)
+
+
+@pytest.mark.parametrize(("kind", "why"), [("hot", "91 °C"), ("slow", "600 MHz of 1800")])
+def test_a_throttled_board(device, server, fault, folder, kind, why):
+    fault(kind)
+    with pytest.raises(Throttled, match=why):
+        device.measure_workload(sigmoid())
+    (folder / "fault").write_text("")
+    assert works(device)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("old TVM", r"has TVM 0\.21\.0, this machine has TVM .*pip install apache-tvm==0\."), ("old server", "version 0")],
+)
+def test_another_version_on_the_board(device, server, fault, folder, kind, message):
+    fault(kind)
+    with pytest.raises(DeviceError, match=message):
+        device.measure_workload(sigmoid())
+    (folder / "fault").write_text("")
+    assert works(device)
+    assert nothing_is_left_on(server)
+
+
+def test_a_server_that_refuses_this_version_of_the_protocol(server):
+    """Between client and server, the version that the client tells is replaced."""
+    with (
+        OlderClient(server.port) as between,
+        RpcDevice(platform(f"127.0.0.1:{between.port}")) as device,
+        pytest.raises(DeviceError, match=r"another version of TVM.*pip install apache-tvm=="),
+    ):
+        device.measure_workload(sigmoid())
+    assert nothing_is_left_on(server)
+
+
+class OlderClient:
+    """Passes on what goes to a server and comes back, as from a client with an older version of TVM's protocol."""
+
+    def __init__(self, server):
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", self._server))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part.replace(b"0.8.0", b"0.7.0"))
+            target.shutdown(socket.SHUT_WR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+
+# ---- Servers
+
+
+@pytest.fixture(scope="module")
+def port():
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def losing(port, folder):
+    """A device whose server is started by each test."""
+    definition = platform(f"127.0.0.1:{port}", linker=folder / "linker", session_limit_s=SESSION_LIMIT_S)
+    with RpcDevice(definition) as device:
+        yield device
+
+
+def test_a_server_that_is_killed_while_a_model_runs(losing, port, link, folder):
+    link("hangs")
+    with device_server(port=port) as server, ThreadPoolExecutor(1) as pool:
+        measuring = pool.submit(losing.measure_workload, sigmoid())
+        wait_until(lambda: descendants(server.pid), 30)
+        session = descendants(server.pid)
+        # Its session, in a process group of its own, must not outlive it.
+        server.kill()
+        with pytest.raises(DeviceLost):
+            measuring.result()
+        wait_until(lambda: not any(map(alive, session)))
+    link_again(folder)
+    with device_server(port=port) as server:
+        assert works(losing)
+        assert nothing_is_left_on(server)
+
+
+def test_a_server_that_is_stopped(losing, port):
+    with device_server(port=port) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(DeviceLost, match="does not answer within 2 s"):
+            losing.measure_workload(sigmoid())
+        assert time.monotonic() - start < 20
+        os.kill(server.pid, signal.SIGCONT)
+        assert works(losing)
+        assert nothing_is_left_on(server)
+
+
+def test_a_server_that_is_not_there(losing):
+    with pytest.raises(DeviceLost, match="cannot connect to a board"):
+        losing.measure_workload(sigmoid())
+    with pytest.raises(DeviceLost, match="no board answers at"):
+        open_device(losing.platform)
+
+
+def test_something_else_than_a_server(losing, port):
+    with socket.create_server(("127.0.0.1", port)) as listener, ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(answer_as_web_server, listener, 2)
+        with pytest.raises(DeviceLost, match="is not a server of TVM's RPC"):
+            losing.measure_workload(sigmoid())
+        answering.result(5)
+
+
+def answer_as_web_server(listener, times):
+    for _ in range(times):
+        with listener.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+
+def test_a_client_that_is_killed_in_the_middle_of_an_upload(losing, port):
+    with device_server(port=port) as server:
+        client = subprocess.Popen([sys.executable, "-c", HALF_AN_UPLOAD, str(port)], stdout=subprocess.PIPE)
+        assert client.stdout.readline()
+        wait_until(lambda: descendants(server.pid))
+        with pytest.raises(DeviceBusy, match="served other clients for 2 s"):
+            losing.measure_workload(sigmoid())
+        client.kill()
+        client.wait()
+        client.stdout.close()
+        assert works(losing)
+        assert nothing_is_left_on(server)
+
+
+#: Gets a session, sends half of a packet and waits.
+HALF_AN_UPLOAD = """
+import socket, struct, sys, time
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+key = b"client: -timeout=60"
+connection.sendall(struct.pack("<ii", 0xFF271, len(key)) + key)
+connection.recv(4)
+connection.sendall(struct.pack("<Q", 1 << 20) + bytes(1 << 19))
+print("sent", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_client_that_stops_in_the_middle_of_an_upload_loses_its_session_at_its_limit(losing, port):
+    half = HALF_AN_UPLOAD.replace("-timeout=60", "-timeout=1")
+    with device_server(port=port) as server:
+        client = subprocess.Popen([sys.executable, "-c", half, str(port)], stdout=subprocess.PIPE)
+        assert client.stdout.readline()
+        client.send_signal(signal.SIGSTOP)
+        assert works(losing)
+        client.kill()
+        client.wait()
+        client.stdout.close()
+        assert nothing_is_left_on(server)
+
+
+def test_two_clients_at_once(losing, port):
+    with device_server(port=port) as server, ThreadPoolExecutor(2) as pool:
+        costs = list(pool.map(losing.measure_workload, [sigmoid(), sigmoid()]))
+        assert all(cost.value > 0 for cost in costs)
+        assert nothing_is_left_on(server)
+
+
+# ---- TVM's own server
+
+
+def test_a_server_of_tvms_of_which_only_a_session_is_left(losing, port, link, folder):
+    """The session holds the port open, so that further clients wait for ever."""
+    link("hangs")
+    with stock_server() as server:
+        reached = platform(server.address, linker=folder / "linker", session_limit_s=SESSION_LIMIT_S)
+        with RpcDevice(reached) as device, ThreadPoolExecutor(1) as pool:
+            measuring = pool.submit(device.measure_workload, sigmoid())
+            wait_until(lambda: descendants(server.pid), 30)
+            left = descendants(server.pid)
+            server.kill()
+            with pytest.raises(SessionTimeout, match="and does not answer"):
+                measuring.result()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_server_of_tvms_that_serves_another_client():
+    with stock_server() as server, socket.create_connection(("127.0.0.1", server.port)) as other:
+        other.sendall(struct.pack("<ii", 0xFF271, 7) + b"client:")
+        assert other.recv(4)
+        with RpcDevice(platform(server.address)) as device:
+            with pytest.raises(DeviceLost, match="or a server of TVM's that serves another client"):
+                device.measure_workload(sigmoid())
+            # Its session must end as TVM wants it, or the server stops listening.
+            other.sendall(struct.pack("<Qi", 4, 1))
+            assert works(device)
+
+
+def test_a_model_that_crashes_on_a_server_of_tvms(link, folder):
+    link("crashes")
+    with (
+        stock_server() as server,
+        RpcDevice(platform(server.address, linker=folder / "linker")) as device,
+        pytest.raises(DeviceLost, match="was lost with the model on it"),
+    ):
+        device.measure_workload(sigmoid())
+
+
+# ---- Trackers
+
+
+def test_a_tracker_that_is_not_there():
+    reached = platform(tracker=f"127.0.0.1:{free_port()}", key="pi")
+    with pytest.raises(DeviceLost, match="tracker"):
+        open_device(reached)
+
+
+def test_trackers():
+    """One device meets a tracker without the key, one whose board is in use, and one that goes away."""
+    with PrivateTracker() as tracker:
+        reached = platform(tracker=tracker.address, key="pi", connect_limit_s=1, busy_limit_s=1)
+        with RpcDevice(reached) as device:
+            with device_server("--tracker", tracker.address, "--key", "rock") as other:
+                with pytest.raises(DeviceLost, match="knows no board with key 'pi'; it knows 'rock'"):
+                    device.measure_workload(sigmoid())
+                assert nothing_is_left_on(other)
+            with device_server("--tracker", tracker.address, "--key", "pi") as server:
+                assert works(device)
+                taken = Tracker(tracker.address, 2).acquire("pi", 5)
+                with pytest.raises(DeviceBusy, match="every board with key 'pi'"):
+                    device.measure_workload(sigmoid())
+                with socket.create_connection((taken.host, taken.port)) as connection:
+                    key = f"client:{taken.match_key}".encode()
+                    connection.sendall(struct.pack("<ii", 0xFF271, len(key)) + key)
+                    assert connection.recv(4)
+                assert works(device)
+                assert nothing_is_left_on(server)
+                os.kill(tracker.pid, signal.SIGSTOP)
+                with pytest.raises(DeviceLost, match="did not answer within 1 s"):
+                    device.measure_workload(sigmoid())
+                os.kill(tracker.pid, signal.SIGCONT)
+                assert works(device)
+                tracker.close()
+                with pytest.raises(DeviceLost, match=r"tracker .* is lost"):
+                    device.measure_workload(sigmoid())
+
+
+# ---- This side
+
+
+def test_nothing_is_left_of_a_device_that_is_closed(server):
+    before = set(descendants(os.getpid()))
+    with RpcDevice(platform(server.address)) as device:
+        assert works(device)
+        workers = set(descendants(os.getpid())) - before
+        assert workers
+    assert not any(map(alive, workers))
+
+
+def test_nothing_is_left_when_the_measuring_process_is_killed(server, tmp_path):
+    definition = tmp_path / "board.json"
+    definition.write_text(platform(server.address).model_dump_json())
+    measuring = subprocess.Popen([sys.executable, "-c", MEASURE_FOR_EVER, str(definition)], stdout=subprocess.PIPE)
+    assert measuring.stdout.readline() == b"measured\n"
+    workers = descendants(measuring.pid)
+    assert workers
+    measuring.kill()
+    measuring.wait()
+    measuring.stdout.close()
+    wait_until(lambda: not any(map(alive, workers)))
+    assert nothing_is_left_on(server)
+
+
+MEASURE_FOR_EVER = """
+import sys
+from pathlib import Path
+from netadapt.measure.platform import Platform
+from netadapt.measure.rpc.device import RpcDevice
+from netadapt.network.workload import EMPTY_RUN
+device = RpcDevice(Platform.model_validate_json(Path(sys.argv[1]).read_text()))
+while True:
+    device.measure_workload(EMPTY_RUN)
+    print("measured", flush=True)
+"""
