@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netadapt.errors import MeasurementError, ModelError
+from netadapt.errors import MeasurementError
 from netadapt.measure.device import Check, Device, LayerCost, Model
 from netadapt.measure.local import LocalDevice, Program, checks, version
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
 from netadapt.measure.measurement import Provenance
+from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, TvmRuntime, TvmTarget
 from netadapt.measure.protocol import BlockSource, Timing
 from netadapt.measure.statistics import median
@@ -77,7 +77,7 @@ class OpenclDevice(LocalDevice):
             KernelInvalid: a result is not that of ONNX Runtime.
 
         """
-        return self._prepared(_read(model), inside=False, name=_name(model))
+        return self._prepared(model_bytes(model), inside=False, name=model_name(model))
 
     def workload_program(self, workload: Workload) -> tuple[Program, str]:
         """Compile the operation for images in the order that they have inside a network."""
@@ -94,7 +94,7 @@ class OpenclDevice(LocalDevice):
 
     def profile(self, model: Model) -> list[LayerCost]:
         """Time of each kernel of a run; see `Device.profile`."""
-        run = self._prepared(_read(model), inside=False, name=_name(model))
+        run = self._prepared(model_bytes(model), inside=False, name=model_name(model))
         with self.exclusive():
             runs = [run.kernel_times_ns() for _ in range(_PROFILED_RUNS)]
         kernels = [launch.kernel.removesuffix("_kernel") for launch in run.program.launches]
@@ -159,16 +159,3 @@ def _device_facts() -> dict[str, str]:
 def _operation(kernel: str) -> str:
     """What TVM calls the first operation of a kernel: "conv2d" for "fused_conv2d3_add_relu"."""
     return kernel.removeprefix("fused_").split("_")[0].rstrip("0123456789")
-
-
-def _name(model: Model) -> str:
-    return str(model) if isinstance(model, Path) else "model"
-
-
-def _read(model: Model) -> bytes:
-    if not isinstance(model, Path):
-        return model
-    try:
-        return model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model}: cannot be read: {error.strerror}") from error

@@ -193,15 +193,16 @@ def _share(schedule: s_tir.Schedule, parts: _Parts) -> None:
     result = _separated(schedule, parts)
     loops = schedule.get_loops(parts.sum)
     results, terms = loops[: len(parts.results)], loops[len(parts.results) :]
-    group, item = schedule.split(schedule.fuse(*results), [None, _RESULTS_OF_GROUP])
+    channels, item = schedule.split(results[-1], [None, min(_RESULTS_OF_GROUP, parts.channels)])
+    schedule.reorder(*results[:-1], channels, item)
+    group = schedule.fuse(*results[:-1], channels)
     turn, sharer = schedule.split(schedule.fuse(*terms), [None, _SHARING])
+    schedule.reorder(group, item, sharer, turn)
     schedule.bind(group, "blockIdx.x")
     schedule.bind(item, "threadIdx.x")
     schedule.bind(sharer, "threadIdx.y")
-    schedule.reorder(group, item, sharer, turn)
-    schedule.reverse_compute_at(result, group)
-    own = schedule.fuse(*schedule.get_loops(result)[1:])
-    schedule.bind(schedule.split(own, [None, _RESULTS_OF_GROUP])[1], "threadIdx.x")
+    schedule.reverse_compute_at(result, group, preserve_unit_loops=True)
+    schedule.bind(schedule.fuse(*schedule.get_loops(result)[1:]), "threadIdx.x")
 
 
 def _separated(schedule: s_tir.Schedule, parts: _Parts) -> Any:
