@@ -38,11 +38,12 @@ from netadapt.measure.rpc.boards import KEY, EmulatedBoards
 from netadapt.measure.rpc.emulated import emulated_core
 from netadapt.measure.rpc.supervisor import Worker
 from netadapt.measure.rpc.tracker import Tracker, host_and_port
+from netadapt.measure.simulator.costs import simulated_costs, simulated_provenance
 from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.simulator.device import SimulatedSource
 from netadapt.measure.simulator.device import identity as simulated_identity
 from netadapt.measure.simulator.energy import latency_ns
-from netadapt.measure.simulator.install import installed, missing, require
+from netadapt.measure.simulator.install import missing, require
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 #: Forms of what is measured: a model as it is, or an operation as it runs inside a network.
@@ -206,8 +207,6 @@ class RpcDevice(Device):
         outcome = self._outcome(job, timed=bool(self.platform.metrics))
         provenance = self._provenance(job.form, outcome.facts["board"])
         if self._core and outcome.counts:
-            from netadapt.measure.simulator.costs import simulated_costs
-
             return simulated_costs(self.platform, self._core, outcome.counts, provenance)
         if outcome.sample:
             return {"latency": _latency(outcome.sample, self.platform, provenance)}
@@ -295,7 +294,8 @@ class RpcDevice(Device):
 
     def _provenance(self, form: str, board: dict[str, Any]) -> Provenance:
         runtime = _DISTRIBUTIONS[self.platform.runtime.name]
-        present = installed() if self._core else None
+        if self._core:
+            return simulated_provenance(self, self._core, require(self.platform.name), runtime, form)
         return Provenance(
             platform=self.platform.name,
             requested=self.requested,
@@ -305,9 +305,10 @@ class RpcDevice(Device):
             runtime=runtime,
             # TVM's is the same on both sides.
             runtime_version=board["onnxruntime"] if runtime == "onnxruntime" else version(runtime),
-            machine=self._core.title if self._core else board.get("machine") or self._limits.board,
-            cores=1 if self._core else board.get("cores", 0),
-            os=f"QEMU {present.versions['qemu']}" if present else board.get("os", "unknown"),
+            machine=board.get("machine", self._limits.board),
+            # A server of TVM's own does not tell.
+            cores=board.get("cores", 1),
+            os=board.get("os", "unknown"),
             date=datetime.now(UTC).date().isoformat(),
             commit=machine.commit(),
             form=form,
