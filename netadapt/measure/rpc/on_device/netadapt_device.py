@@ -102,11 +102,11 @@ def serve(options: Options, extensions: Sequence[Extension] = ()) -> None:
         SystemExit: TVM is not there, or the port cannot be had; the exit code is 2.
 
     """
-    _require_tvm()
     try:
         listener = _listen(options.host, options.port)
     except OSError as error:
         _fail(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}")
+    _require_tvm()
     with listener, _work_folder(options.work) as work:
         server = _Server(options, listener, work, extensions)
         print("READY", listener.getsockname()[1], flush=True)
@@ -246,6 +246,7 @@ class _Server:
         from tvm.rpc import base
 
         name, *wishes = key.split() or [""]
+        self._end_session()
         if self._session:
             self._refuse(greeting, base.RPC_CODE_DUPLICATE, "busy")
         elif name != f"client:{self._tracker.match_key if self._tracker else self._options.key}":
