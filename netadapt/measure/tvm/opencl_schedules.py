@@ -25,7 +25,7 @@ _LANES = (4, 2, 1)
 #: With more pixels, and four channels each, the sums of a work-item do not fit into its registers.
 _MOST_PIXELS = 8
 #: A work-item gets several pixels only where there are at least so many work-items nevertheless.
-_ENOUGH_WORK_ITEMS = 1024
+_ENOUGH_WORK_ITEMS = 512
 #: Fewer results than this leave a GPU idle. Then a sum is shared by the work-items of a group, if it is a long one.
 _FEW_RESULTS = 2048
 _LONG_SUM = 64
@@ -232,8 +232,7 @@ def _bind(schedule: s_tir.Schedule, loops: Sequence[Any]) -> Any:
     items: list[Any] = []
     left = _GROUP
     for loop in reversed(loops):
-        extent = int(schedule.get(loop).extent)
-        near = max(divisor for divisor in range(1, left + 1) if extent % divisor == 0)
+        near = _piece(int(schedule.get(loop).extent), left)
         group, item = schedule.split(loop, [None, near])
         groups.insert(0, group)
         items.insert(0, item)
@@ -256,14 +255,18 @@ def _lanes(length: int) -> int:
 
 
 def _pixels(parts: _Parts, lanes: int) -> int:
-    """Pixels of a tile: they divide a row, so that no work-item computes less than the others."""
-    tiles = math.prod(parts.results) // lanes
-    fitting = [
-        pixels
-        for pixels in range(1, _MOST_PIXELS + 1)
-        if parts.row % pixels == 0 and (pixels == 1 or tiles // pixels >= _ENOUGH_WORK_ITEMS)
-    ]
-    return fitting[-1]
+    """Pixels of a tile: about equal pieces of a row, smaller where a GPU would be left idle."""
+    rows = math.prod(parts.results[:-2]) * (parts.channels // lanes)
+    for most in range(_MOST_PIXELS, 1, -1):
+        pixels = _piece(parts.row, most)
+        if rows * -(-parts.row // pixels) >= _ENOUGH_WORK_ITEMS:
+            return pixels
+    return 1
+
+
+def _piece(length: int, most: int) -> int:
+    """Length of the pieces when something is cut into as few and as equal ones as possible, of at most `most`."""
+    return -(-length // -(-length // most))
 
 
 def _extents(schedule: s_tir.Schedule, block: Any) -> tuple[int, ...]:

@@ -53,6 +53,30 @@ def test_a_work_item_of_a_convolution_computes_a_tile_of_pixels_and_four_channel
     assert "float4 conv2d_nhwc_intermediate_local_ptr[8];" in program.source
 
 
+@pytest.mark.parametrize(("row", "pixels", "pieces"), [(31, 8, 4), (14, 7, 2), (13, 7, 2), (7, 7, 1), (37, 8, 5)])
+def test_rows_of_any_length_are_cut_into_about_equal_tiles(row, pixels, pieces):
+    program = compiled(Workload("conv", (8,), 512, (row, row)))
+    (launch,) = program.launches
+    assert f"float4 conv2d_nhwc_local_ptr[{pixels}];" in program.source
+    # Nearly every work-item has something to do.
+    assert row * pieces * 128 <= launch.global_size[0] <= 1.1 * row * pieces * 128
+
+
+def test_few_work_items_get_fewer_pixels_each():
+    program = compiled(Workload("conv", (8,), 256, (7, 7)))
+    # A tile for each row would leave 7 * 64 = 448 work-items; with two tiles for each there are 896.
+    assert "float4 conv2d_nhwc_local_ptr[4];" in program.source
+    assert program.launches[0].global_size[0] == 896
+
+
+def test_work_items_of_a_group_share_long_sums_of_few_results():
+    program = compiled(Workload("linear", (256,), 40))
+    (launch,) = program.launches
+    # 40 results in groups of 16, of which 16 work-items add up each.
+    assert (launch.groups, launch.items) == ((3, 1, 1), (16, 16, 1))
+    assert "barrier(CLK_LOCAL_MEM_FENCE)" in program.source
+
+
 def test_arguments_are_in_the_order_of_the_signature():
     program = compiled(Workload("conv", (8,), 12, (5, 5), bias=True))
     (launch,) = program.launches
