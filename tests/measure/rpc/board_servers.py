@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -49,9 +50,10 @@ class Server:
 
     def close(self):
         """End it and all that it started."""
-        for group in {os.getpgid(pid) for pid in [self.pid, *descendants(self.pid)] if alive(pid)}:
-            os.killpg(group, signal.SIGCONT)
-            os.killpg(group, signal.SIGTERM if group == self.pid else signal.SIGKILL)
+        for pid in [*descendants(self.pid), self.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGTERM if pid == self.pid else signal.SIGKILL)
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -38,6 +38,8 @@ from netadapt.errors import (
     SessionTimeout,
     Throttled,
 )
+from netadapt.lut.fill import fill
+from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.rpc.device import RpcDevice
 from netadapt.measure.rpc.private_tracker import PrivateTracker
@@ -166,6 +168,25 @@ def test_a_wrong_result_is_not_timed(device, server, link, folder):
         device.measure_workload(sigmoid())
     link_again(folder)
     assert works(device)
+    assert nothing_is_left_on(server)
+
+
+def test_a_table_keeps_what_it_has_when_a_model_crashes(device, server, link, folder, tmp_path):
+    wanted = [sigmoid() for _ in range(6)]
+
+    def crash_after_three(done, total, workload, measurement):
+        if done == 3:
+            link("crashes")
+
+    with Table.open(tmp_path / "table") as table:
+        with pytest.raises(KernelCrashed):
+            fill(table, device, wanted, on_progress=crash_after_three)
+        assert len(table.get_many(device.fingerprint, wanted, "latency")) == 3
+        link_again(folder)
+        # What was linked last is kept for a second attempt at the same model.
+        assert works(device)
+        fill(table, device, wanted)
+        assert len(table.get_many(device.fingerprint, wanted, "latency")) == 6
     assert nothing_is_left_on(server)
 
 
