@@ -91,7 +91,9 @@ class _Simulator:
         with open(self._path("request.json"), "w") as file:
             json.dump({**json.loads(str(request)), **fixed}, file, sort_keys=True)
         self._touch_busy()
-        os.write(self._requests, b"\n")
+        # What has ended gives no answer, either.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._requests, b"\n")
         code = self._answer()
         os.unlink(self._path(_BUSY))
         if code == FAILED:

@@ -54,9 +54,9 @@ class TvmProgram:
     """A library with its inputs bound: a run is one call, which returns nothing."""
 
     def __init__(self, request):
-        # With a slash, or it would be looked for where the system has its libraries; tvm.runtime's function would ask
-        # for the whole path.
-        library = tvm_ffi.load_module("./" + request["files"][0])
+        # By a path that is as long everywhere: of a relative one the dynamic linker keeps the whole, and tvm.runtime's
+        # function asks for it, too.
+        library = tvm_ffi.load_module("/proc/self/cwd/" + request["files"][0])
         machine = tvm.runtime.vm.VirtualMachine(library, _CPU)
         self._tensors = [tvm.runtime.empty(tuple(shape), dtype, _CPU) for shape, dtype in request["inputs"]]
         self._arrays = [np.from_dlpack(tensor) for tensor in self._tensors]
