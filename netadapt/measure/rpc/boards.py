@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netadapt.errors import MeasurementError
@@ -36,8 +36,11 @@ class EmulatedBoards:
         self._boards: list[EmulatedBoard] = []
         self._changing = threading.Lock()
 
-    def tracker(self) -> str:
+    def tracker(self, warm_up: Callable[[], Mapping[str, bytes]]) -> str:
         """HOST:PORT of the tracker that all boards are registered at. Replaces what is no longer alive.
+
+        Args:
+            warm_up: gives what `emulated.warm_up_files` does; asked for when boards have to be started.
 
         Raises:
             SetupError: the simulator is not set up.
@@ -53,7 +56,7 @@ class EmulatedBoards:
             for board in dead:
                 board.close()
             if len(self._boards) < self._count:
-                self._start(self._tracker.address, self._count - len(self._boards))
+                self._start(self._tracker.address, self._count - len(self._boards), warm_up())
             return self._tracker.address
 
     @property
@@ -75,9 +78,9 @@ class EmulatedBoards:
             self._tracker.close()
         self._tracker = None
 
-    def _start(self, tracker: str, count: int) -> None:
+    def _start(self, tracker: str, count: int, warm_up: Mapping[str, bytes]) -> None:
         with ThreadPoolExecutor(count) as pool:
-            starts = [pool.submit(EmulatedBoard, self._platform, tracker, KEY) for _ in range(count)]
+            starts = [pool.submit(EmulatedBoard, self._platform, tracker, KEY, warm_up) for _ in range(count)]
         # All are kept that did start, also when another did not.
         self._boards += [start.result() for start in starts if not start.exception()]
         for start in starts:

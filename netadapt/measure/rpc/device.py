@@ -7,6 +7,7 @@ session there, is tried once more in another session.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.util
 import socket
@@ -151,7 +152,8 @@ class RpcDevice(Device):
         self._core = emulated_core(platform) if platform.core else None
         self._on_wait = on_wait
         self.capacity = self._count_boards()
-        self._boards = EmulatedBoards(platform, self.capacity) if platform.emulated else None
+        #: The boards that this has started; None where they are real.
+        self.boards = EmulatedBoards(platform, self.capacity) if platform.emulated else None
         self._idle: list[Worker] = []
         self._known: dict[tuple[str, str], _Outcome] = {}
         self._comparing: Worker | None = None
@@ -194,14 +196,18 @@ class RpcDevice(Device):
             opened = self._open(worker, job)
             yield _LoadedProgram(worker, opened["program"], job, self._limits)
 
+    def forget(self) -> None:
+        """Run again what emulated boards ran before; they will tell the same."""
+        self._known.clear()
+
     def close(self) -> None:
         """End all worker processes, emulated boards and their tracker."""
         with self._changing:
             workers, self._idle = self._idle, []
         for worker in workers:
             worker.close()
-        if self._boards:
-            self._boards.close()
+        if self.boards:
+            self.boards.close()
 
     def _costs(self, job: _Job) -> dict[str, Measurement]:
         outcome = self._outcome(job, timed=bool(self.platform.metrics))
@@ -229,7 +235,7 @@ class RpcDevice(Device):
             except (DeviceBusy, DeviceLost):
                 # There is no other board: what happened to the model tells more.
                 raise first from None
-        if self._boards:
+        if self.boards:
             self._known[job.key] = outcome
         return outcome
 
@@ -252,22 +258,29 @@ class RpcDevice(Device):
             name=job.name,
             interior=job.form == OPERATION,
             runtime=self.platform.runtime.model_dump(),
-            where=self._where(),
+            where=self._where(worker),
         )
         return facts
 
-    def _where(self) -> dict[str, Any]:
+    def _where(self, worker: Worker) -> dict[str, Any]:
         """The fields of `session.Where`."""
         reached = self._limits
-        boards = self._boards
+        boards = self.boards
         return {
             "server": reached.server,
-            "tracker": boards.tracker() if boards else reached.tracker,
+            "tracker": boards.tracker(lambda: self._warm_up_files(worker)) if boards else reached.tracker,
             "key": KEY if boards else reached.key,
             "connect_limit_s": reached.connect_limit_s,
             "busy_limit_s": reached.busy_limit_s,
             "session_limit_s": reached.session_limit_s,
         }
+
+    def _warm_up_files(self, worker: Worker) -> dict[str, bytes]:
+        """What a simulated board needs to start, compiled by the worker: this process stays without TVM."""
+        if not self._core:
+            return {}
+        files = worker.ask("warm_up_files", runtime=self.platform.runtime.model_dump())
+        return {name: base64.b64decode(content) for name, content in files.items()}
 
     def _model_job(self, model: Model) -> _Job:
         name = str(model) if isinstance(model, Path) else "model"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +34,7 @@ class EmulatedBoard:
         platform: one with emulated boards, with or without a core model.
         tracker: HOST:PORT of a tracker of TVM's that the board registers at.
         key: what clients ask the tracker for.
+        warm_up: what `warm_up_files` gives, where another process has compiled it; None compiles it here.
 
     Raises:
         SetupError: the simulator is not set up.
@@ -41,14 +43,20 @@ class EmulatedBoard:
 
     """
 
-    def __init__(self, platform: Platform, tracker: str | None = None, key: str = "") -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        tracker: str | None = None,
+        key: str = "",
+        warm_up: Mapping[str, bytes] | None = None,
+    ) -> None:
         installation = require(platform.name)
         core = emulated_core(platform)
         simulated = platform.core is not None
         files = {_SERVER.name: _SERVER.read_bytes(), "board.json": _options(tracker, key)}
         if simulated:
             assert isinstance(platform.runtime, TvmRuntime)
-            files |= _warm_up(platform.runtime)
+            files |= warm_up or warm_up_files(platform.runtime)
         modules = ("marks", "server", "tvm_program", "board")
         self._process = GuestProcess(installation, core, modules, files, timed=simulated)
         try:
@@ -117,6 +125,21 @@ def simulation_request(library: Library, alone: bool) -> str:
     return json.dumps({"alone": alone, "inputs": inputs})
 
 
+def warm_up_files(runtime: TvmRuntime) -> dict[str, bytes]:
+    """The files of a small model for the process that measures to set itself up with; imports TVM.
+
+    Raises:
+        MeasurementError: TVM cannot compile it.
+
+    """
+    from netadapt.measure.tvm.compile import compile_model
+    from netadapt.network.workload_onnx import workload_to_onnx
+
+    library = compile_model(workload_to_onnx(WARM_UP), runtime, interior=True)
+    request = json.loads(simulation_request(library, alone=False)) | {"files": [_LIBRARY]}
+    return {_LIBRARY: library.content, "warm_up.json": json.dumps(request, sort_keys=True).encode()}
+
+
 def _options(tracker: str | None, key: str) -> bytes:
     host, _, port = (tracker or "").rpartition(":")
     options = {
@@ -125,13 +148,3 @@ def _options(tracker: str | None, key: str) -> bytes:
         "small_instructions": SMALL_INSTRUCTIONS,
     }
     return json.dumps(options).encode()
-
-
-def _warm_up(runtime: TvmRuntime) -> dict[str, bytes]:
-    """The files of a small model for the process that measures to set itself up with."""
-    from netadapt.measure.tvm.compile import compile_model
-    from netadapt.network.workload_onnx import workload_to_onnx
-
-    library = compile_model(workload_to_onnx(WARM_UP), runtime, interior=True)
-    request = json.loads(simulation_request(library, alone=False)) | {"files": [_LIBRARY]}
-    return {_LIBRARY: library.content, "warm_up.json": json.dumps(request, sort_keys=True).encode()}

@@ -7,6 +7,7 @@ on standard output by a line of JSON, `{"answer": ...}` or `{"error": {"type": .
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import os
@@ -21,9 +22,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from netadapt.errors import NetAdaptError
-from netadapt.measure.platform import Runtime
+from netadapt.measure.platform import Runtime, TvmRuntime
 from netadapt.measure.protocol import Timing, collect
 from netadapt.measure.rpc.blocks import RemoteSource
+from netadapt.measure.rpc.emulated import warm_up_files
 from netadapt.measure.rpc.session import OrtProgram, Report, Session, VmProgram, Where
 from netadapt.measure.tvm.compile import compile_model
 from netadapt.measure.tvm.library import Library
@@ -66,6 +68,13 @@ class Work:
             "general_kernels": list(library.general_kernels) if library else [],
             "library_bytes": len(library.content) if library else len(model),
         }
+
+    def warm_up_files(self, runtime: dict[str, Any]) -> dict[str, str]:
+        """Compile what a simulated board warms itself up with; contents of files, in base64."""
+        self._report("compiling")
+        compiled = _RUNTIME.validate_python(runtime)
+        assert isinstance(compiled, TvmRuntime)
+        return {name: base64.b64encode(content).decode() for name, content in warm_up_files(compiled).items()}
 
     def time(
         self, program: int, name: str, timing: dict[str, Any], most_celsius: float, cooling_limit_s: float
