@@ -30,7 +30,7 @@ class Code:
     def allocate(self, name: str, shape: Sequence[int], scope: str = "local") -> tirx.Buffer:
         """Memory for what follows; what is "local" and only reached by constant indices becomes registers."""
         buffer = tirx.decl_buffer(tuple(shape), "float32", name, scope=scope)
-        self._open[-1].append(tirx.AllocBuffer(buffer))
+        self._open[-1].append(tirx.AllocBuffer(buffer, {"disable_lower_builtin": tirx.IntImm("bool", 1)}))
         return buffer
 
     def store(self, buffer: tirx.Buffer, indices: Sequence[Index], value: Any) -> None:

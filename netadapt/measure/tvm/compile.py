@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from netadapt.measure.platform import TvmRuntime, TvmTarget
 from netadapt.measure.tvm.library import Library
 
 DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
+#: TVM keeps what it is building in variables that all threads share.
+_ONE_AT_A_TIME = threading.Lock()
+#: TVM's merging of buffers forgets that those of our kernels are to be on the stack, and so in registers.
+_CONFIG = {"tirx.disable_storage_rewrite": True}
 _INSTALL = "pip install 'netadapt[tvm]'"
 
 
@@ -32,6 +37,11 @@ def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, nam
 
     """
     require_tvm()
+    with _ONE_AT_A_TIME:
+        return _compiled(model, runtime, interior, name)
+
+
+def _compiled(model: bytes, runtime: TvmRuntime, interior: bool, name: str) -> Library:
     import tvm
 
     from netadapt.measure.tvm import importing
@@ -43,7 +53,8 @@ def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, nam
     try:
         with target:
             scheduled = passes(module)
-        executable = tvm.compile(scheduled, target=target, relax_pipeline=_lowering(target))
+        with tvm.transform.PassContext(config=_CONFIG):
+            executable = tvm.compile(scheduled, target=target, relax_pipeline=_lowering(target))
     except NetAdaptError:
         raise
     except Exception as error:  # TVM raises errors of many types here

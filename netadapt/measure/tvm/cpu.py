@@ -79,7 +79,8 @@ class _Operators:
             taps = relax.const(np.ascontiguousarray(values.reshape(height * width, channels)))
             return builder.call_te(partial(_depthwise, window=window), x, taps, primfunc_name_hint="depthwise")
         side_by_side = images * window.out_size[0] * window.out_size[1] if window.is_pointwise else window.out_size[1]
-        tile = kernels.tiling(self._unit, side_by_side, channels // groups)
+        depth = height * width * (inputs // groups)
+        tile = kernels.tiling(self._unit, side_by_side, depth, channels // groups)
         parts = np.split(values.reshape(-1, channels), groups, axis=1)
         panels = relax.const(np.concatenate([kernels.packed(part, tile, self._unit) for part in parts]))
         name = "pointwise" if window.is_pointwise else "convolution"
@@ -91,7 +92,7 @@ class _Operators:
         if not isinstance(weights, GenericConst) or len(_shape(x)) != 2 or len(_shape(weights)) != 2:
             return _by_tvm(builder, call)
         values = weights.value.numpy()
-        tile = kernels.tiling(self._unit, _shape(x)[0], values.shape[1])
+        tile = kernels.tiling(self._unit, _shape(x)[0], *values.shape)
         panels = relax.const(kernels.packed(values, tile, self._unit))
         kernel = partial(_product, tile=tile, channels=values.shape[1])
         return builder.call_te(kernel, x, panels, primfunc_name_hint="linear")

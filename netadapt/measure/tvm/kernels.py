@@ -26,13 +26,20 @@ from netadapt.measure.tvm.window import Window
 #: Steps of the depth that are written out in each turn of its loop: on Arm, the elements of a vector of activations.
 _STEP = 4
 _MOST_VECTORS = 8
+_MOST_PIXELS = 12
+#: Vectors of results when a window slides over channels one by one.
+_SLIDING_SUMS = 16
 #: With fewer independent sums than multiplications that a core has under way, it waits.
 _INDEPENDENT = 8
 _FLOAT_BYTES = 4
 #: Rows of the output that share the rows of the input which are in the cache.
 _ROWS_TOGETHER = 4
-#: Channels that lie in one line of the cache.
+#: Numbers in a line of the cache, and about what it takes to fetch one from the second cache, and to write to one. Both
+#: were read off simulated cycles of single layers on a Cortex-A72 and A53.
 _LINE = 16
+_LINE_BYTES = _LINE * _FLOAT_BYTES
+_MISS_CYCLES = 3
+_WRITE_CYCLES = 24
 
 #: Writes one element: its pixel, its channel and the value.
 Writer = Callable[[Any, Index, Any], None]
@@ -48,14 +55,13 @@ class Tiling:
     vectors: int
 
 
-def tiling(unit: VectorUnit, pixels: int, channels: int) -> Tiling:
-    """The tile that computes `pixels` that lie side by side, of `channels` each, with the least work for the core."""
+def tiling(unit: VectorUnit, pixels: int, depth: int, channels: int) -> Tiling:
+    """The tile that computes `pixels` that lie side by side, of `channels` sums of `depth`, in the least time."""
     candidates = [
-        Tiling(even(pixels, most), vectors)
+        Tiling(even(pixels, min(_MOST_PIXELS, unit.most_sums // vectors)), vectors)
         for vectors in range(1, _MOST_VECTORS + 1)
-        if (most := _most_pixels(unit, vectors)) > 0
     ]
-    return min(candidates, key=lambda tile: _work(unit, tile, pixels, channels))
+    return min(candidates, key=lambda tile: _work(unit, tile, pixels, depth, channels))
 
 
 def packed(weights: NDArray[np.float32], tile: Tiling, unit: VectorUnit) -> NDArray[np.float32]:
@@ -183,8 +189,9 @@ class _Sums:
         self._code = code
         self._unit = unit
         self._stride = tile.vectors * unit.lanes
-        self._sums = code.allocate("sums", [tile.pixels * self._stride])
-        self._elements = code.allocate("elements", [tile.pixels * _STEP]) if unit.by_element else None
+        # One allocation: of several, TVM makes one registers and the others memory.
+        self._sums = code.allocate("registers", [tile.pixels * (self._stride + _STEP)])
+        self._elements = tile.pixels * self._stride
         self._pixels = self._channels = 0
 
     def clear(self, pixels: int, channels: int, initial: float = 0.0) -> None:
@@ -244,12 +251,13 @@ class _Sums:
 
     def _activations(self, readers: Sequence[Reader | None], start: Index, step: int) -> Callable[[int, int], Any]:
         """Gives the activation of a pixel at one of `step` depths from `start`."""
-        if self._elements is None or step < _STEP:
+        if not self._unit.by_element or step < _STEP:
             return lambda pixel, k: readers[pixel](start + k)  # type: ignore[misc]
         for pixel, reader in enumerate(readers):
             if reader:
-                self._code.store(self._elements, [lanes(pixel * _STEP, _STEP)], reader(lanes(start, _STEP)))
-        return lambda pixel, k: load(self._elements, [pixel * _STEP + k])
+                place = [lanes(self._elements + pixel * _STEP, _STEP)]
+                self._code.store(self._sums, place, reader(lanes(start, _STEP)))
+        return lambda pixel, k: load(self._sums, [self._elements + pixel * _STEP + k])
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,26 +304,26 @@ def _rows_of_window(code: Code, window: Window, row: Index) -> Iterator[tuple[In
         yield window.first(row, 0) + (low + turn) * window.dilation[0], low + turn
 
 
-def _most_pixels(unit: VectorUnit, vectors: int) -> int:
-    """How many pixels' sums fit into the registers beside weights and activations."""
-    spare = 4 if unit.by_element else 2
-    return min(unit.most_pixels, (unit.registers - vectors - spare) // (vectors + unit.by_element))
-
-
 def _sliding_tile(unit: VectorUnit, window: Window) -> Tiling:
-    """Half of the registers for results; the other half holds weights and what neighbours read in common."""
+    """Most registers for results; the others hold weights and what neighbours read in common."""
     vectors = max(1, _INDEPENDENT // unit.lanes)
     if window.out_size[1] == 1:
         return Tiling(1, _INDEPENDENT)
-    return Tiling(even(window.out_size[1], unit.registers // (2 * vectors)), vectors)
+    return Tiling(even(window.out_size[1], _SLIDING_SUMS // vectors), vectors)
 
 
-def _work(unit: VectorUnit, tile: Tiling, pixels: int, channels: int) -> float:
-    """Instructions of one step of the depth over all tiles, about."""
+def _work(unit: VectorUnit, tile: Tiling, pixels: int, depth: int, channels: int) -> float:
+    """Cycles that all tiles take, about: products, reading operands, weights that the first cache does not keep, and
+    writing, which brings in each line that a tile touches.
+    """
     reads = 1 / _STEP if unit.by_element else 1
     work = 0.0
     for _, pixel_tiles, height in pieces(pixels, tile.pixels):
         for _, channel_tiles, width in pieces(-(-channels // unit.lanes), tile.vectors):
             products = max(height * width, _INDEPENDENT)
-            work += pixel_tiles * channel_tiles * (products + (height * reads + width) / 2)
+            lines = height * -(-width * unit.lanes // _LINE)
+            panel = width * unit.lanes * _FLOAT_BYTES
+            missing = min(1.0, depth * panel / unit.first_cache_bytes) * panel / _LINE_BYTES * _MISS_CYCLES
+            cycles = depth * (products + (height * reads + width) / 4 + missing) + _WRITE_CYCLES * lines
+            work += pixel_tiles * channel_tiles * cycles
     return work

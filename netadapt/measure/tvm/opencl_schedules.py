@@ -28,7 +28,7 @@ _MOST_PIXELS = 8
 _ENOUGH_WORK_ITEMS = 512
 #: Fewer results than this leave a GPU idle. Then a sum is shared by the work-items of a group, if it is a long one.
 _FEW_RESULTS = 2048
-_LONG_SUM = 64
+_LONG_SUM = 32
 _SHARING = 16
 _RESULTS_OF_GROUP = 16
 
@@ -53,6 +53,12 @@ class _Parts:
         """Pixels of a row, where the results are images."""
         return self.results[-2] if len(self.results) == 4 else 1
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several work-items add up one sum, as of linear layers: there, a weight is read only once anyway."""
+        few = math.prod(self.results) < _FEW_RESULTS or math.prod(self.results[:-1]) == 1
+        return few and math.prod(self.terms) >= _LONG_SUM
+
 
 class Sums(ScheduleRule):  # type: ignore[misc]  # tvm has no types
     """Kernels with one sum or maximum: convolutions, linear layers, pools, means, and what is fused with them."""
@@ -63,11 +69,10 @@ class Sums(ScheduleRule):  # type: ignore[misc]  # tvm has no types
         parts = _parts(schedule)
         if parts is None:
             return None
-        if math.prod(parts.results) < _FEW_RESULTS and math.prod(parts.terms) >= _LONG_SUM:
+        if parts.is_shared:
             _share(schedule, parts)
-        else:
-            schedule = _tile(schedule, parts)
-        return schedule
+            return schedule
+        return _tile(schedule, parts)
 
 
 class Elementwise(ScheduleRule):  # type: ignore[misc]
