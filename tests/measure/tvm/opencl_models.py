@@ -35,6 +35,33 @@ def pointwise_chain(depth, channels=8, size=6):
     )
 
 
+def squeeze_excite(channels=24, squeezed=8, size=6):
+    """The squeeze-excite block of MobileNetV3 between two convolutions."""
+    random = np.random.default_rng(0)
+    shape = (1, channels, size, size)
+    return model(
+        [
+            ("Conv", ["x", "w"], ["image"], {}),
+            ("GlobalAveragePool", ["image"], ["mean"], {}),
+            ("Conv", ["mean", "w0", "b0"], ["down"], {}),
+            ("Relu", ["down"], ["positive"], {}),
+            ("Conv", ["positive", "w1", "b1"], ["up"], {}),
+            ("HardSigmoid", ["up"], ["scale"], {"alpha": 1 / 6, "beta": 0.5}),
+            ("Mul", ["image", "scale"], ["scaled"], {}),
+            ("Conv", ["scaled", "w"], ["y"], {}),
+        ],
+        [("x", shape)],
+        [("y", shape)],
+        [
+            ("w", random.standard_normal((channels, channels, 1, 1)).astype(np.float32)),
+            ("w0", random.standard_normal((squeezed, channels, 1, 1)).astype(np.float32)),
+            ("b0", random.standard_normal(squeezed).astype(np.float32)),
+            ("w1", random.standard_normal((channels, squeezed, 1, 1)).astype(np.float32)),
+            ("b1", random.standard_normal(channels).astype(np.float32)),
+        ],
+    )
+
+
 def zoo_network(name):
     """A zoo network with fresh weights, as an ONNX file's contents."""
     from netadapt.network.export import to_onnx

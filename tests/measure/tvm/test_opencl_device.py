@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from opencl_models import model, pointwise_chain, zoo_network
+from opencl_models import model, pointwise_chain, squeeze_excite, zoo_network
 from typer.testing import CliRunner
 
 pytest.importorskip("tvm", reason="Apache TVM is not installed")
@@ -86,7 +86,7 @@ def test_every_kind_of_operation_is_computed_as_by_onnx_runtime(device, workload
     assert program() > 0
 
 
-@pytest.mark.parametrize("network", ["mobilenet_v3_small@32", "squeezenet@64"])
+@pytest.mark.parametrize("network", ["mobilenet_v1:0.5@32", "squeezenet@64"])
 def test_zoo_networks_are_computed_as_by_onnx_runtime(device, network):
     content = zoo_network(network)
     program = device.model_program(content)
@@ -95,6 +95,10 @@ def test_zoo_networks_are_computed_as_by_onnx_runtime(device, network):
     (found,) = program.outputs()
     # Fresh weights give small numbers, so compare them more strictly than the device does.
     assert np.abs(found - right).max() <= 1e-4 * np.abs(right).max()
+
+
+def test_a_squeeze_excite_block_is_computed_as_by_onnx_runtime(device):
+    assert device.model_program(squeeze_excite())() > 0
 
 
 def test_a_kernel_that_none_of_our_schedules_fits(device):

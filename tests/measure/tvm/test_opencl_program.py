@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from opencl_models import model, pointwise_chain
+from opencl_models import model, pointwise_chain, squeeze_excite
 
 pytest.importorskip("tvm", reason="Apache TVM is not installed")
 
@@ -75,6 +75,16 @@ def test_work_items_of_a_group_share_long_sums_of_few_results():
     # 40 results in groups of 16, of which 16 work-items add up each.
     assert (launch.groups, launch.items) == ((3, 1, 1), (16, 16, 1))
     assert "barrier(CLK_LOCAL_MEM_FENCE)" in program.source
+
+
+def test_a_function_that_starts_two_kernels_has_memory_between_them():
+    program = opencl_program(squeeze_excite(), GENERIC)
+    # TVM fuses the second convolution with the multiplication that takes each of its results for a whole channel.
+    scaled = [launch for launch in program.launches if "multiply" in launch.kernel]
+    assert [launch.kernel.removeprefix(scaled[0].kernel) for launch in scaled] == ["", "_1"]
+    # What the first writes, in registers' worth of float4, the second reads.
+    between = set(scaled[0].arguments) & set(scaled[1].arguments) - set(program.constants)
+    assert 24 * 4 in {program.memories[number] for number in between}
 
 
 def test_arguments_are_in_the_order_of_the_signature():
