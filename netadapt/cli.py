@@ -324,8 +324,9 @@ def platforms_setup(platform: str) -> None:
     from netadapt.measure.simulator.install import installed, set_up
 
     loaded = load_platform(platform)
-    if loaded.transport != "qemu":
-        typer.echo(f"{loaded.name} measures on this machine; there is nothing to set up")
+    if loaded.transport != "qemu" and not loaded.emulated:
+        where = "on boards of yours" if loaded.tier == "device" else "on this machine"
+        typer.echo(f"{loaded.name} measures {where}; there is nothing to set up")
         return
     if present := installed():
         typer.echo(f"{loaded.name} is set up already, in {present.folder}")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from netadapt.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
 from netadapt.errors import SetupError
+from netadapt.measure.simulator import guest_process
 from netadapt.measure.simulator.install import (
     Installation,
     apt,
@@ -456,18 +457,24 @@ class TestCommand:
     def test_has_nothing_to_do_for_this_machine(self, cache):
         result = CliRunner().invoke(app, ["platforms", "setup", "ort-local"])
         assert (result.exit_code, cache.exists()) == (0, False)
-        assert "nothing to set up" in result.output
+        assert "ort-local measures on this machine; there is nothing to set up" in result.output
+
+    def test_has_nothing_to_do_for_boards_of_ones_own(self, cache):
+        result = CliRunner().invoke(app, ["platforms", "setup", "rpi4-tvm"])
+        assert (result.exit_code, cache.exists()) == (0, False)
+        assert "rpi4-tvm measures on boards of yours; there is nothing to set up" in result.output
 
     @pytest.mark.parametrize(
         ("error", "code"), [(SetupError("no cc"), EXIT_ERROR), (KeyboardInterrupt(), EXIT_INTERRUPTED)]
     )
-    def test_tells_errors(self, cache, monkeypatch, error, code):
+    @pytest.mark.parametrize("platform", ["sim-cortex-a72", "qemu-aarch64-tvm", "sim-cortex-a53-tvm"])
+    def test_tells_errors(self, cache, monkeypatch, platform, error, code):
         def fail(*_):
             raise error
 
         monkeypatch.setattr(apt, "require_apt", lambda: None)
         monkeypatch.setattr(qemu, "ensure", fail)
-        result = CliRunner().invoke(app, ["platforms", "setup", "sim-cortex-a72"])
+        result = CliRunner().invoke(app, ["platforms", "setup", platform])
         assert result.exit_code == code
         assert result.stderr.strip().startswith("netadapt: ")
 
@@ -479,6 +486,13 @@ import surroundings, sys
 sys.path.append("/netadapt/site")
 import json, numpy, onnxruntime, ncnn
 print(id(object()), numpy.zeros(1000).ctypes.data, numpy.zeros(10**6).ctypes.data, hash("a"), ncnn.get_cpu_count())
+"""
+# TVM would ask for more, but for what its program does before.
+_TVM_PROGRAM = f"""
+import surroundings, sys
+sys.path.append("/netadapt/site")
+{(Path(guest_process.__file__).parent / "in_guest" / "tvm_program.py").read_text()}
+print(id(object()), np.zeros(1000).ctypes.data, hash("a"), tvm.runtime.empty((1000,), "float32").data_ptr())
 """
 _STAGES_OF_ROOT = [
     "arm64 packages of Debian",
@@ -508,7 +522,8 @@ def test_the_real_thing_survives_a_kill_and_gives_the_same_guest_everywhere(cach
     here = guest_root(present, "cortex-a72", 1500, CACHE_BYTES)
     elsewhere = tmp_path / "a folder with a much longer name, so that the heap would move if the guest knew" / "roots"
     shutil.copytree(here, elsewhere / here.name, symlinks=True)
-    assert _traced(present, here) == _traced(present, elsewhere / here.name)
+    for program in (_PROGRAM, _TVM_PROGRAM):
+        assert _traced(present, here, program) == _traced(present, elsewhere / here.name, program)
 
 
 def _kill_while(stage: str) -> None:
@@ -530,11 +545,11 @@ def _kill_while(stage: str) -> None:
         pytest.fail(said)
 
 
-def _traced(present: Installation, root: Path) -> list[str]:
+def _traced(present: Installation, root: Path, program: str) -> list[str]:
     """All system calls of a guest, and what it printed."""
     name = f"{root.parent.name}/{root.name}"
     machine = ["-R", "0x8000000000", "-s", "8388608", "-seed", "1", "-r", "5.10.0", "-cpu", "cortex-a72"]
-    python = ["-0", f"/{userland.PYTHON}", f"{name}/{userland.PYTHON}", "-s", "-P", "-S", "-c", _PROGRAM]
+    python = ["-0", f"/{userland.PYTHON}", f"{name}/{userland.PYTHON}", "-s", "-P", "-S", "-c", program]
     environment = ["-E", "PYTHONHASHSEED=0", "-E", "PYTHONDONTWRITEBYTECODE=1", "-E", "OMP_NUM_THREADS=1"]
     done = subprocess.run(
         ["setarch", "-R", present.qemu, "-strace", *machine, "-L", name, *environment, *python],

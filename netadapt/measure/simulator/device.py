@@ -29,6 +29,9 @@ from netadapt.measure.simulator.runtimes import guest_runtime
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 _SCRIPTS = Path(__file__).parent / "in_guest"
+#: Wheels and scripts of one kind of guests, which those of the other kind never import.
+_OF_BOARDS = frozenset({"apache-tvm", "apache-tvm-ffi", "ml_dtypes", "typing_extensions", "board.py", "tvm_program.py"})
+_OF_OTHERS = frozenset({"onnxruntime", "ncnn", "ort_program.py", "ncnn_program.py"})
 
 
 def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
@@ -47,11 +50,12 @@ def identity(platform: Platform) -> dict[str, str]:
     assert platform.core
     present = installed()
     versions = present.versions if present else {}
-    host_only = ("compiler", "qemu", "capstone")
+    without = _OF_OTHERS if platform.runtime.name == "tvm" else _OF_BOARDS
+    without |= {"compiler", "qemu", "capstone"}
     return {
         "core": load_core(platform.core).digest,
-        "scripts": _scripts_digest(),
-        **{name: version for name, version in versions.items() if name not in host_only},
+        "scripts": _scripts_digest(without),
+        **{name: version for name, version in versions.items() if name not in without},
     }
 
 
@@ -218,8 +222,9 @@ def _require_float16(core: Core) -> None:
 
 
 @cache
-def _scripts_digest() -> str:
+def _scripts_digest(without: frozenset[str]) -> str:
     digest = hashlib.sha256()
     for script in sorted(_SCRIPTS.glob("*.py")):
-        digest.update(script.read_bytes())
+        if script.name not in without:
+            digest.update(script.read_bytes())
     return digest.hexdigest()[:16]
