@@ -18,9 +18,9 @@ from tvm.s_tir.dlight.analysis import SBlockInfo, get_root_block, get_sblock_inf
 from tvm.s_tir.dlight.base import ScheduleRule
 from tvm.target import Target
 
-#: Work-items of a group: a multiple of what any of these GPUs runs in step (16 to 128).
+#: Most work-items of a group: what any of these GPUs runs in step (16 to 128), once or a few times.
 _GROUP = 64
-#: Numbers of 32 bits that a GPU loads or stores at once.
+#: Numbers of 32 bits that a GPU loads or stores at once. Channels that are no multiple of 4 take up to twice as long.
 _LANES = (4, 2, 1)
 #: With more pixels, and four channels each, the sums of a work-item do not fit into its registers.
 _MOST_PIXELS = 8
@@ -175,7 +175,7 @@ def _add_up(schedule: s_tir.Schedule, parts: _Parts, tile_rank: int) -> s_tir.Sc
 
 
 def _load(schedule: s_tir.Schedule, parts: _Parts, step: Any) -> s_tir.Schedule:
-    """Read the pixels of one step into registers first, unless more would be read than the step needs."""
+    """Read the pixels of one step into registers first, where they fit there (with strides, some are not needed)."""
     if parts.pad is None:
         return schedule
     trial = schedule.copy()
@@ -183,8 +183,8 @@ def _load(schedule: s_tir.Schedule, parts: _Parts, step: Any) -> s_tir.Schedule:
     trial.compute_at(parts.pad, step, preserve_unit_loops=True)
     loops = trial.get_loops(parts.pad)[-4:]
     extents = [trial.get(loop).extent for loop in loops]
-    needed = _MOST_PIXELS * _LANES[0]
-    if all(isinstance(extent, tirx.IntImm) for extent in extents) and math.prod(map(int, extents)) <= needed:
+    most = _MOST_PIXELS * _LANES[0]
+    if all(isinstance(extent, tirx.IntImm) for extent in extents) and math.prod(map(int, extents)) <= most:
         _vectorise(trial, loops[-2:])
         return trial
     schedule.compute_inline(parts.pad)
