@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -188,7 +188,9 @@ def measure(
             costs, details = first.costs(files[0]), first.details(files[0])
             terminal.print_measurements(models[0], costs, details, first.profile(files[0]) if profile else [], as_json)
             return
-        with open_device(names[-1], on_fallback=terminal.tell_fallback) as second:
+        # A board serves one client at a time, so two models on one platform are loaded by one device.
+        other = open_device(names[1], on_fallback=terminal.tell_fallback) if len(names) > 1 else nullcontext(first)
+        with other as second:
             comparison = compare_models(first, files[0], second, files[-1])
     terminal.print_comparison((models[0], models[-1]), comparison, as_json)
 
