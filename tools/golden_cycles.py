@@ -2,8 +2,9 @@
 
     python tools/golden_cycles.py [--guests 2]
 
-Run it after a change that is meant to move cycles: of a core file, the timing plugin, the guest's scripts or a pinned
-version. The difference of the file then shows what the change did. Needs `netadapt platforms setup sim-cortex-a72`.
+Run it after a change that is meant to move cycles: of a core file, the timing plugin, the guest's scripts, a pinned
+version, or the schedules for TVM. The difference of the file then shows what the change did. Needs
+`netadapt platforms setup sim-cortex-a72`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from typing import Any
 from netadapt.errors import NetAdaptError
 from netadapt.files import write_atomically
 from netadapt.measure.platform import NcnnRuntime, load_platform
+from netadapt.measure.rpc.device import RpcDevice
 from netadapt.measure.simulator.device import SimulatedDevice, identity
-from netadapt.measure.simulator.energy import energy_pj
 from netadapt.measure.simulator.install import Installation, require
+from netadapt.measure.tvm.compile import identity as schedules
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "measure" / "golden_cycles.json"
 PLATFORMS = ("sim-cortex-a53", "sim-cortex-a55", "sim-cortex-a72", "sim-cortex-a76")
 NCNN_PLATFORM = "sim-cortex-a72"
+TVM_PLATFORMS = ("sim-cortex-a53-tvm", "sim-cortex-a72-tvm")
 #: Of an installation, what does not run in the guest.
 HOST_PARTS = ("capstone", "compiler", "plugin", "qemu")
 
@@ -70,8 +73,8 @@ WORKLOADS = {
     "silu": Workload("activation", (32,), 32, _MAP, activation="silu"),
     "tanh": Workload("activation", (32,), 32, _MAP, activation="tanh"),
 }
-#: Also measured in ncnn.
-NCNN_WORKLOADS = (
+#: Also measured in ncnn and TVM.
+OTHER_WORKLOADS = (
     "empty run",
     "pointwise relu",
     "depthwise s1",
@@ -111,6 +114,8 @@ def made_with(installation: Installation) -> dict[str, dict[str, str]]:
             "plugin": installation.versions["plugin"],
             "scripts": identities[PLATFORMS[0]]["scripts"],
             "onnx": metadata.version("onnx"),
+            "boards' scripts": identity(load_platform(TVM_PLATFORMS[0]))["scripts"],
+            "schedules": schedules()["schedules"],
             **{name: facts["core"] for name, facts in identities.items()},
         },
     }
@@ -139,30 +144,40 @@ def _facts(workload: Workload) -> dict[str, Any]:
     return {name: value for name, value in asdict(workload).items() if name in required or value != plain[name]}
 
 
-def _devices() -> Iterator[tuple[SimulatedDevice, list[str]]]:
+def _devices() -> Iterator[tuple[SimulatedDevice | RpcDevice, list[str]]]:
     for name in PLATFORMS:
         with SimulatedDevice(load_platform(name)) as device:
             yield device, list(WORKLOADS)
     ncnn = load_platform(NCNN_PLATFORM).model_copy(update={"runtime": NcnnRuntime(name="ncnn")})
     with SimulatedDevice(ncnn) as device:
-        yield device, list(NCNN_WORKLOADS)
+        yield device, list(OTHER_WORKLOADS)
+    for name in TVM_PLATFORMS:
+        with RpcDevice(load_platform(name)) as boards:
+            yield boards, list(OTHER_WORKLOADS)
 
 
-def _entries(device: SimulatedDevice, names: list[str], guests: int) -> Iterator[dict[str, Any]]:
+def _entries(device: SimulatedDevice | RpcDevice, names: list[str], guests: int) -> Iterator[dict[str, Any]]:
     with ThreadPoolExecutor(guests) as pool:
-        counted = {name: pool.submit(device.workload_counts, WORKLOADS[name]) for name in names}
-        for name, future in counted.items():
-            counts = future.result()
+        costs = {name: pool.submit(golden_costs, device, WORKLOADS[name]) for name in names}
+        for name, future in costs.items():
             entry = {
                 "platform": device.platform.name,
                 "runtime": device.platform.runtime.name,
                 "workload": name,
-                "cycles": counts.cycles,
-                "instructions": counts.instructions,
-                "energy_pj": energy_pj(device.core, counts),
+                **future.result(),
             }
             print(json.dumps(entry), file=sys.stderr, flush=True)
             yield entry
+
+
+def golden_costs(device: SimulatedDevice | RpcDevice, workload: Workload) -> dict[str, int]:
+    """What is recorded of an operation."""
+    energy = device.workload_costs(workload)["energy"].value
+    if isinstance(device, RpcDevice):
+        counts = device.workload_details(workload)
+        return {"cycles": counts["cycles"], "instructions": counts["instructions"], "energy_pj": energy}
+    counted = device.workload_counts(workload)
+    return {"cycles": counted.cycles, "instructions": counted.instructions, "energy_pj": energy}
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from netadapt.measure.platform import NcnnRuntime, OrtRuntime, load_platform
+from netadapt.measure.platform import NcnnRuntime, load_platform
+from netadapt.measure.rpc.device import RpcDevice
 from netadapt.measure.simulator.device import SimulatedDevice, identity
-from netadapt.measure.simulator.energy import energy_pj
+from netadapt.measure.tvm.compile import identity as compiler_identity
 from netadapt.network.workload import Workload
 
 FILE = Path(__file__).parent / "golden_cycles.json"
 GOLDEN = json.loads(FILE.read_text())
-RUNTIMES = {"ort": OrtRuntime(name="ort"), "ncnn": NcnnRuntime(name="ncnn")}
 CHANGED = "if it is meant, run: python tools/golden_cycles.py"
 
 
@@ -41,15 +41,36 @@ def changed_sources():
     recorded = GOLDEN["made_with"]["sources"]
     now = {name: identity(load_platform(name))["core"] for name in recorded if name.startswith("sim-")}
     now |= {name: identity(load_platform("sim-cortex-a72"))[name] for name in ("plugin", "scripts")}
+    now |= {"boards' scripts": identity(load_platform("sim-cortex-a72-tvm"))["scripts"]}
+    now |= {"schedules": compiler_identity()["schedules"]}
     return [name for name, digest in now.items() if digest != recorded[name]]
+
+
+def opened(platform, runtime):
+    definition = load_platform(platform)
+    if runtime == "tvm":
+        pytest.importorskip("tvm")
+        return RpcDevice(definition)
+    return SimulatedDevice(
+        definition.model_copy(update={"runtime": NcnnRuntime(name="ncnn")}) if runtime == "ncnn" else definition
+    )
 
 
 def measured(device, guests, names):
     workloads = {name: Workload.from_json(json.dumps(GOLDEN["workloads"][name])) for name in names}
     with ThreadPoolExecutor(guests) as pool:
-        counts = list(pool.map(device.workload_counts, workloads.values()))
-    costs = [(count.cycles, count.instructions, energy_pj(device.core, count)) for count in counts]
+        costs = list(pool.map(lambda workload: cost(device, workload), workloads.values()))
     return dict(zip(workloads, costs, strict=True))
+
+
+def cost(device, workload):
+    """Cycles, instructions and energy."""
+    energy = device.workload_costs(workload)["energy"].value
+    if isinstance(device, RpcDevice):
+        counts = device.workload_details(workload)
+        return counts["cycles"], counts["instructions"], energy
+    counts = device.workload_counts(workload)
+    return counts.cycles, counts.instructions, energy
 
 
 @pytest.mark.timeout(600)
@@ -61,6 +82,8 @@ def measured(device, guests, names):
         ("sim-cortex-a72", "ort", 2),
         ("sim-cortex-a76", "ort", 1),
         ("sim-cortex-a72", "ncnn", 2),
+        ("sim-cortex-a53-tvm", "tvm", 1),
+        ("sim-cortex-a72-tvm", "tvm", 2),
     ],
 )
 @pytest.mark.usefixtures("same_guest")
@@ -75,8 +98,7 @@ def test_costs_are_the_recorded_ones(platform, runtime, guests):
     random.Random(f"{platform} {runtime}").shuffle(names)
     if os.environ.get("NETADAPT_GOLDEN") != "all":
         del names[len(names) // 3 :]
-    definition = load_platform(platform).model_copy(update={"runtime": RUNTIMES[runtime]})
-    with SimulatedDevice(definition) as device:
+    with opened(platform, runtime) as device:
         now = measured(device, guests, names)
     differing = {name: (now[name], recorded[name]) for name in names if now[name] != recorded[name]}
     assert not differing, (
@@ -93,4 +115,5 @@ def test_the_file_covers_what_it_should():
     keys = [(entry["platform"], entry["runtime"], entry["workload"]) for entry in GOLDEN["entries"]]
     assert len(keys) == len(set(keys))
     assert {(platform, "ort", name) for platform in platforms for name in names} <= set(keys)
-    assert sum(runtime == "ncnn" for _, runtime, _ in keys) >= 6
+    for other in ("ncnn", "tvm"):
+        assert sum(runtime == other for _, runtime, _ in keys) >= 6

@@ -23,6 +23,7 @@ from netadapt.measure.platform import load_platform
 from netadapt.measure.rpc import emulated
 from netadapt.measure.rpc.emulated import EmulatedBoard, emulated_core, simulation_request
 from netadapt.measure.rpc.private_tracker import PrivateTracker
+from netadapt.measure.simulator.costs import MOST_UNMODELLED
 from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.tvm.compile import compile_model
 from netadapt.measure.tvm.library import ENTRY
@@ -278,7 +279,7 @@ def test_the_counts_are_those_of_the_work(expected, libraries, simulated):
     assert empty.cycles < 50_000
     # 16 x 24 products for each of 14 x 14 pixels.
     assert pointwise.fma_lanes == pytest.approx(16 * 24 * 14 * 14, rel=0.01)
-    assert [counts.unmodelled_share for counts in expected] == [0] * len(expected)
+    assert max(counts.unmodelled_share for counts in expected) <= MOST_UNMODELLED
     # With its weights in the caches it waits less.
     assert simulate(simulated, libraries[8], alone=False).cycles < 0.7 * expected[8].cycles
 
