@@ -31,6 +31,8 @@ from netadapt.measure.tvm.compile import compile_model
 from netadapt.measure.tvm.library import Library
 from netadapt.measure.tvm.reference import Example, example
 
+#: How many compiled models a worker keeps.
+REMEMBERED = 4
 _RUNTIME: TypeAdapter[Runtime] = TypeAdapter(Runtime)
 
 
@@ -137,21 +139,25 @@ class Work:
 
 
 class _Preparing:
-    """Compiles models and runs them on this machine; remembers the last, for a second attempt."""
+    """Compiles models and runs them on this machine; remembers some, for second attempts and comparisons."""
 
     def __init__(self) -> None:
-        self._key: object = None
-        self._last: tuple[Example, Library | None] | None = None
+        #: The one that was asked for last is the last.
+        self._remembered: dict[tuple[bytes, bool, str], tuple[Example, Library | None]] = {}
 
     def prepared(self, model: bytes, name: str, interior: bool, runtime: Runtime) -> tuple[Example, Library | None]:
         """What the model should compute, and the model as a library where the board's runtime takes one."""
-        key = (model, interior, runtime)
-        if self._last is None or key != self._key:
-            # First what tells faults of the model itself.
-            expected = example(model, name)
-            library = compile_model(model, runtime, interior, name) if runtime.name == "tvm" else None
-            self._key, self._last = key, (expected, library)
-        return self._last
+        key = (model, interior, runtime.model_dump_json())
+        known = self._remembered.pop(key, None)
+        # The example first, for it tells faults of the model itself.
+        self._remembered[key] = known or (example(model, name), _compiled(model, name, interior, runtime))
+        if len(self._remembered) > REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        return self._remembered[key]
+
+
+def _compiled(model: bytes, name: str, interior: bool, runtime: Runtime) -> Library | None:
+    return compile_model(model, runtime, interior, name) if isinstance(runtime, TvmRuntime) else None
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The device server: runs on a board and lets netadapt measure there, over TVM's RPC protocol.
 
-This file stands alone. It needs Python 3.9 or later and TVM's runtime, and onnxruntime where that is to be measured:
+This file stands alone. It needs Python 3.10 or later and TVM's runtime, and onnxruntime where that is to be measured:
 
     pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1 onnxruntime
     python netadapt_device.py --host 0.0.0.0 --port 9090 --cores 4-7
@@ -586,7 +586,7 @@ def _blocks(run: Callable[[], object], runs: int, count: int, sync: Callable[[],
             run()
         if sync:
             sync()
-        blocks.append([clock() - before for clock, before in zip(clocks, start)])  # noqa: B905 - Python 3.9
+        blocks.append([clock() - before for clock, before in zip(clocks, start, strict=True)])
     return json.dumps({"blocks": blocks, "state": state()})
 
 
