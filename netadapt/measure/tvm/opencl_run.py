@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -172,7 +173,8 @@ class KernelSource:
     Args:
         run: gives the cost of a run in ns.
         timing: parameters of the protocol.
-        gauge: tells whether the core is fast, where kernels run on the cores of this machine.
+        gauge: tells whether the core is fast, where kernels run on the cores of this machine; a block does not count
+            when one of those was taken away meanwhile.
 
     """
 
@@ -200,11 +202,18 @@ class KernelSource:
     def block(self) -> Block:
         """Time one block of runs, in ns a run."""
         waited = self._gauge.wait() if self._gauge else 0
+        before = _preemptions()
         cost = sum(self._run() for _ in range(self._runs)) / self._runs
-        return Block(cost, self._gauge is None or self._gauge.is_fast(), waited)
+        undisturbed = before == _preemptions()
+        return Block(cost, self._gauge is None or (undisturbed and self._gauge.is_fast()), waited)
 
     def _median(self) -> float:
         return statistics.median([self.block().cost for _ in range(self._timing.warmup_samples)])
+
+
+def _preemptions() -> int:
+    """How often the scheduler has taken a core away from a thread of this process: PoCL's work in several."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _require_memory(program: OpenclProgram, device: Any, name: str) -> None:

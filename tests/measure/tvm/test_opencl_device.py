@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -255,16 +256,27 @@ def test_the_cost_of_a_block_is_the_mean_of_what_the_device_says():
     assert source.block().cost == 400
 
 
-def test_a_block_does_not_count_while_the_core_is_slow():
-    class Gauge:
-        def wait(self):
-            return 7
+class Gauge:
+    def __init__(self, fast):
+        self.fast = fast
 
-        def is_fast(self):
-            return False
+    def wait(self):
+        return 7
 
-    block = KernelSource(lambda: 5, Timing(), Gauge()).block()
-    assert (block.cost, block.clean, block.waited_ns) == (5, False, 7)
+    def is_fast(self):
+        return self.fast
+
+
+@pytest.mark.parametrize(("fast", "preemptions", "clean"), [(True, 0, True), (False, 0, False), (True, 1, False)])
+def test_a_block_counts_while_the_cores_are_fast_and_ours(monkeypatch, fast, preemptions, clean):
+    monkeypatch.setattr(opencl_run, "_preemptions", count(step=preemptions).__next__)
+    block = KernelSource(lambda: 5, Timing(), Gauge(fast)).block()
+    assert (block.cost, block.clean, block.waited_ns) == (5, clean, 7)
+
+
+def test_what_happens_to_the_cores_does_not_matter_to_a_gpu(monkeypatch):
+    monkeypatch.setattr(opencl_run, "_preemptions", count().__next__)
+    assert KernelSource(lambda: 5, Timing(), None).block().clean
 
 
 def test_adreno_kernels_run_on_any_opencl(device):
