@@ -44,6 +44,7 @@ from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.simulator.device import SimulatedSource
 from netadapt.measure.simulator.device import identity as simulated_identity
 from netadapt.measure.simulator.energy import latency_ns
+from netadapt.measure.simulator.guest import PATIENCE_S
 from netadapt.measure.simulator.install import missing, require
 from netadapt.network.workload import EMPTY_RUN, Workload
 
@@ -54,6 +55,8 @@ OPERATION = "operation"
 _WORTH_ANOTHER_SESSION = (DeviceLost, SessionTimeout, KernelCrashed)
 #: How long a throttled board is waited for, at most.
 _COOLING_LIMIT_S = 20.0
+#: Emulated boards take minutes for a large network, and are not lost by a network.
+_EMULATED = Rpc(connect_limit_s=60, busy_limit_s=PATIENCE_S, session_limit_s=PATIENCE_S)
 _DISTRIBUTIONS = {"tvm": "apache-tvm", "ort": "onnxruntime"}
 _SERVER = Path(__file__).parent / "on_device" / "netadapt_device.py"
 
@@ -108,8 +111,8 @@ def check(platform: Platform) -> list[Check]:
 
 
 def limits(platform: Platform) -> Rpc:
-    """The section `rpc` of a platform; the default one where boards are emulated and have none."""
-    return platform.rpc or Rpc()
+    """The section `rpc` of a platform; the default for emulated boards where it has none."""
+    return platform.rpc or _EMULATED
 
 
 @dataclass(frozen=True, slots=True)
