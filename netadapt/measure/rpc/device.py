@@ -158,6 +158,7 @@ class RpcDevice(Device):
         #: The boards that this has started; None where they are real.
         self.boards = EmulatedBoards(platform, self.capacity) if platform.emulated else None
         self._idle: list[Worker] = []
+        self._closed = False
         self._known: dict[tuple[str, str], _Outcome] = {}
         self._comparing: Worker | None = None
         self._compared = 0
@@ -206,6 +207,7 @@ class RpcDevice(Device):
     def close(self) -> None:
         """End all worker processes, emulated boards and their tracker."""
         with self._changing:
+            self._closed = True
             workers, self._idle = self._idle, []
         for worker in workers:
             worker.close()
@@ -373,14 +375,15 @@ class RpcDevice(Device):
         return self._idle.pop() if self._idle else Worker(self._limits, self._on_wait)
 
     def _give_back(self, worker: Worker) -> None:
-        """Keep a worker for the next measurement, unless it was ended or interrupted."""
+        """Keep a worker for the next measurement, unless it was ended or interrupted, or there will be none."""
         if worker.usable:
             with suppress(NetAdaptError):
                 worker.ask("close")
-        if worker.usable:
-            with self._changing:
+        with self._changing:
+            kept = worker.usable and not self._closed
+            if kept:
                 self._idle.append(worker)
-        else:
+        if not kept:
             worker.close()
 
 
