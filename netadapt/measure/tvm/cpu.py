@@ -27,7 +27,10 @@ _KERNEL = "netadapt.kernel"
 _WINDOW = "netadapt.window"
 _TILE = "netadapt.tile"
 _GROUPS = "netadapt.groups"
+_PLANES = "netadapt.planes"
 _SCHEDULED = "tirx.is_scheduled"
+#: A network's input: its few channels are read as the planes that they come in, which saves turning the image.
+_FEW_CHANNELS = 3
 _LOWEST = -3.4028234663852886e38
 
 
@@ -73,6 +76,7 @@ class _Operators:
         values = weights.value.numpy()
         images, _, _, inputs = _shape(x)
         height, width, _, channels = values.shape
+        planes = _planes(builder, x) if inputs <= _FEW_CHANNELS else None
         window = _window(attributes, _shape(x), _shape(call), (height, width))
         groups = int(attributes.groups)
         if groups == inputs == channels:
@@ -84,8 +88,10 @@ class _Operators:
         parts = np.split(values.reshape(-1, channels), groups, axis=1)
         panels = relax.const(np.concatenate([kernels.packed(part, tile, self._unit) for part in parts]))
         name = "pointwise" if window.is_pointwise else "convolution"
-        kernel = partial(_convolution, window=window, tile=tile, groups=groups, channels=channels)
-        return builder.call_te(kernel, x, panels, primfunc_name_hint=name)
+        kernel = partial(
+            _convolution, window=window, tile=tile, groups=groups, planes=planes is not None, channels=channels
+        )
+        return builder.call_te(kernel, x if planes is None else planes, panels, primfunc_name_hint=name)
 
     def _matrix_product(self, builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         x, weights = call.args
@@ -132,15 +138,15 @@ class _Operators:
 
 
 def _convolution(
-    x: te.Tensor, panels: te.Tensor, window: Window, tile: Tiling, groups: int, channels: int
+    x: te.Tensor, panels: te.Tensor, window: Window, tile: Tiling, groups: int, planes: bool, channels: int
 ) -> te.Tensor:
-    images, _, _, inputs = _lengths(x)
+    images, inputs = _lengths(x)[0], _lengths(x)[1 if planes else 3]
     depth, per_group = inputs // groups, channels // groups
     width = _lengths(panels)[2]
     in_group = -(-per_group // width)
     rows, columns = _window_axes(window)
     k = te.reduce_axis((0, depth), "k")
-    padded = _padded(x, window, 0.0)
+    padded = _padded(_image(x, planes), window, 0.0)
 
     def element(n: Any, h: Any, w: Any, c: Any) -> Any:
         group, channel = c // per_group, c % per_group
@@ -148,7 +154,7 @@ def _convolution(
         at = (rows * window.kernel[1] + columns) * depth + k
         return te.sum(value * panels[group * in_group + channel // width, at, channel % width], [rows, columns, k])
 
-    marks = _marks("convolution", window, tile) | {_GROUPS: groups}
+    marks = _marks("convolution", window, tile) | {_GROUPS: groups, _PLANES: planes}
     return te.compute((images, *window.out_size, channels), element, "convolution", attrs=marks)
 
 
@@ -165,7 +171,7 @@ def _product(x: te.Tensor, panels: te.Tensor, tile: Tiling, channels: int) -> te
 def _depthwise(x: te.Tensor, taps: te.Tensor, window: Window) -> te.Tensor:
     images, _, _, channels = _lengths(x)
     rows, columns = _window_axes(window)
-    padded = _padded(x, window, 0.0)
+    padded = _padded(_image(x), window, 0.0)
     return te.compute(
         (images, *window.out_size, channels),
         lambda n, h, w, c: te.sum(
@@ -179,7 +185,7 @@ def _depthwise(x: te.Tensor, taps: te.Tensor, window: Window) -> te.Tensor:
 def _max_pool(x: te.Tensor, window: Window) -> te.Tensor:
     images, _, _, channels = _lengths(x)
     rows, columns = _window_axes(window)
-    padded = _padded(x, window, _LOWEST)
+    padded = _padded(_image(x), window, _LOWEST)
     return te.compute(
         (images, *window.out_size, channels),
         lambda n, h, w, c: te.max(padded(n, h, w, rows, columns, c), [rows, columns]),
@@ -191,7 +197,7 @@ def _max_pool(x: te.Tensor, window: Window) -> te.Tensor:
 def _average_pool(x: te.Tensor, window: Window, count_padding: bool, ends: list[int]) -> te.Tensor:
     images, _, _, channels = _lengths(x)
     rows, columns = _window_axes(window)
-    padded = _padded(x, window, 0.0)
+    padded = _padded(_image(x), window, 0.0)
     shape = (images, *window.out_size, channels)
     sums = te.compute(
         shape,
@@ -214,7 +220,14 @@ def _average_pool(x: te.Tensor, window: Window, count_padding: bool, ends: list[
     )
 
 
-def _padded(x: te.Tensor, window: Window, outside: float) -> Callable[..., Any]:
+def _image(x: Any, planes: bool = False) -> Callable[[Any, Any, Any, Any], Any]:
+    """Reads (number, row, column, channel) of images that are `[N, H, W, C]`, or `[N, C, H, W]` if they are planes."""
+    if isinstance(x, te.Tensor):
+        return (lambda n, y, z, c: x[n, c, y, z]) if planes else (lambda n, y, z, c: x[n, y, z, c])
+    return (lambda n, y, z, c: load(x, [n, c, y, z])) if planes else (lambda n, y, z, c: load(x, [n, y, z, c]))
+
+
+def _padded(image: Callable[[Any, Any, Any, Any], Any], window: Window, outside: float) -> Callable[..., Any]:
     """Reads the input under an element of the window, or `outside` the image a number."""
 
     def read(n: Any, h: Any, w: Any, row: Any, column: Any, channel: Any) -> Any:
@@ -226,7 +239,7 @@ def _padded(x: te.Tensor, window: Window, outside: float) -> Callable[..., Any]:
             if window.is_cut(axis)
             for condition in (at >= 0, at < window.in_size[axis])
         ]
-        value = x[n, y, z, channel]
+        value = image(n, y, z, channel)
         return tirx.if_then_else(tirx.all(*inside), value, tirx.const(outside, "float32")) if inside else value
 
     return read
@@ -338,8 +351,9 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
     kind, window = str(marks[_KERNEL]), Window.from_list(marks[_WINDOW])
     tile = Tiling(*(int(length) for length in marks[_TILE])) if _TILE in marks else None
     x, *weights = (region.source for region in block.reads)
-    shape = [int(length) for length in x.shape]
-    images, inputs = shape[0], shape[-1]
+    planes = bool(marks.get(_PLANES, False))
+    image = _image(x, planes)
+    images, inputs = int(x.shape[0]), int(x.shape[1 if planes else -1])
     outputs = int(block.writes[0].source.shape[-1])
 
     def write(pixel: Sequence[Index], channel: Index, value: Any) -> None:
@@ -366,17 +380,17 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
             unit,
             tile,
             (images * height * width, inputs, outputs),
-            lambda number, k: load(x, [*pixel(number), k]),
+            lambda number, k: image(*pixel(number), k),
             weights[0],
             lambda number, channel, value: write(pixel(number), channel, value),
         )
     elif kind == "convolution":
         groups = int(marks[_GROUPS])
         sizes = (images, groups, inputs // groups, outputs // groups)
-        kernels.convolution(code, unit, tile, window, sizes, x, weights[0], write)
+        kernels.convolution(code, unit, tile, window, sizes, image, weights[0], write)
     else:
         initial = _LOWEST if kind == "max" else 0.0
-        kernels.slide(code, unit, window, (images, inputs), x, initial, _STEPS[kind](weights), write)
+        kernels.slide(code, unit, window, (images, inputs), image, initial, _STEPS[kind](weights), write)
 
 
 #: How kernels that slide over each channel alone take one more value into their result.
@@ -398,6 +412,13 @@ def _finished(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _by_tvm(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return call.op.get_attr("FLegalize")(builder, call)
+
+
+def _planes(builder: relax.BlockBuilder, x: relax.Expr) -> relax.Expr | None:
+    """What an image was as `[N, C, H, W]`; None where it was not."""
+    made = builder.lookup_binding(x) if isinstance(x, relax.Var) else None
+    turned = isinstance(made, relax.Call) and made.op.name == "relax.permute_dims"
+    return made.args[0] if turned and [int(axis) for axis in made.attrs.axes] == [0, 2, 3, 1] else None
 
 
 def _window(attributes: Any, x: tuple[int, ...], y: tuple[int, ...], kernel: tuple[int, int]) -> Window:

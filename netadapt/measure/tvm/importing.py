@@ -29,7 +29,7 @@ def imported(model: bytes, name: str = "model") -> tvm.IRModule:
     proto = _parsed(model, name)
     try:
         module = from_onnx(proto, keep_params_in_input=False)
-        module = relax.transform.FoldConstant()(module)
+        module = relax.transform.FoldConstant()(_Weights(module).module())
     except Exception as error:  # TVM raises errors of many types here
         raise MeasurementError(f"{name}: TVM cannot import it: {_first_line(error)}") from error
     return _Limits(module).module()
@@ -43,6 +43,7 @@ def channels_last(module: tvm.IRModule) -> tvm.IRModule:
         transform.CanonicalizeBindings(),
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
         transform.Normalize(),
+        tvm.transform.module_pass(_with_weights_moved, opt_level=0, name="weights_moved"),
         transform.FoldConstant(),
         transform.DeadCodeElimination(),
     ]
@@ -71,9 +72,8 @@ def tensors(model: bytes, moved: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor
     return tuple(_tensor(value, moved) for value in inputs), tuple(_tensor(value, moved) for value in graph.output)
 
 
-@relax.expr_functor.mutator
-class _Limits(relax.PyExprMutator):
-    """Makes what the importer makes of Clip, kernels for one layout, maximum and minimum, which fit every layout."""
+class _EntryMutator(relax.PyExprMutator):  # type: ignore[misc]
+    """Changes expressions of the function of a model."""
 
     def __init__(self, module: tvm.IRModule) -> None:
         super().__init__(module)
@@ -83,6 +83,11 @@ class _Limits(relax.PyExprMutator):
         entry = self._module.get_global_var(ENTRY)
         self.builder_.update_func(entry, self.visit_expr(self._module[entry]))
         return relax.transform.DeadCodeElimination()(self.builder_.finalize())
+
+
+@relax.expr_functor.mutator
+class _Limits(_EntryMutator):
+    """Makes what the importer makes of Clip, kernels for one layout, maximum and minimum, which fit every layout."""
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
@@ -96,6 +101,26 @@ class _Limits(relax.PyExprMutator):
         if operator is None or not isinstance(arguments[1], GenericConst):
             return call
         return self.builder_.normalize(operator(*arguments))
+
+
+@relax.expr_functor.mutator
+class _Weights(_EntryMutator):
+    """Moves and reshapes weights here, where it takes no time; TVM would compile a function for each."""
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if not call.args or not isinstance(call.args[0], GenericConst):
+            return call
+        if call.op.name == "relax.permute_dims":
+            axes = [int(axis) for axis in call.attrs.axes] if call.attrs.axes is not None else None
+            return relax.const(np.ascontiguousarray(call.args[0].value.numpy().transpose(axes)))
+        if call.op.name == "relax.reshape":
+            return relax.const(call.args[0].value.numpy().reshape([int(length) for length in call.ty.shape]))
+        return call
+
+
+def _with_weights_moved(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    return _Weights(module).module()
 
 
 def _scalar(number: relax.PrimValue) -> relax.Expr:

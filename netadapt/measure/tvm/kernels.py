@@ -45,6 +45,8 @@ _WRITE_CYCLES = 24
 Writer = Callable[[Any, Index, Any], None]
 #: Gives the activations of one pixel at a depth, or at several that lie side by side.
 Reader = Callable[[Index], Any]
+#: Gives the activation at (number of the image, row, column, channel) of the input, or a vector of channels.
+Image = Callable[[Index, Index, Index, Index], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def convolution(
     tile: Tiling,
     window: Window,
     shape: tuple[int, int, int, int],
-    x: tirx.Buffer,
+    image: Image,
     weights: tirx.Buffer,
     write: Writer,
 ) -> None:
@@ -116,7 +118,7 @@ def convolution(
     width = tile.vectors * unit.lanes
     panels = -(-channels // width)
     row_bytes = window.in_size[1] * depth * _FLOAT_BYTES * window.stride[0]
-    with code.loop("image", images) as image, code.loop("group", groups) as group:
+    with code.loop("image", images) as number, code.loop("group", groups) as group:
         for block, rows in code.blocks("block", window.out_size[0], max(1, unit.block_bytes // row_bytes)):
             for channel, count in code.blocks("panel", channels, width):
                 panel = group * panels + channel // width
@@ -127,9 +129,9 @@ def convolution(
                         for y, tap_row in _rows_of_window(code, window, row):
                             for tap in range(window.kernel[1]):
                                 at = (tap_row * window.kernel[1] + tap) * depth
-                                readers = columns.readers(window, x, (image, y), tap, group * depth)
+                                readers = columns.readers(window, image, (number, y), tap, group * depth)
                                 sums.add_products(depth, readers, weights, panel, at)
-                        places = [(image, row, column) for column in columns.positions]
+                        places = [(number, row, column) for column in columns.positions]
                         sums.write(places, group * channels + channel, write)
 
 
@@ -138,7 +140,7 @@ def slide(
     unit: VectorUnit,
     window: Window,
     shape: tuple[int, int],
-    x: tirx.Buffer,
+    image: Image,
     initial: float,
     step: Callable[[Any, Any, Index, Index], Any],
     write: Writer,
@@ -150,7 +152,7 @@ def slide(
     images, channels = shape
     tile = _sliding_tile(unit, window)
     sums = _Sums(code, unit, tile)
-    with code.loop("image", images) as image:
+    with code.loop("image", images) as number:
         for block, rows in code.blocks("block", window.out_size[0], _ROWS_TOGETHER):
             for line, line_channels in code.blocks("line", channels, max(_LINE, tile.vectors * unit.lanes)):
                 with code.loop("row", rows) as turn:
@@ -160,10 +162,10 @@ def slide(
                             sums.clear(len(columns.positions), count, initial)
                             for y, tap_row in _rows_of_window(code, window, row):
                                 for tap in range(window.kernel[1]):
-                                    readers = columns.readers(window, x, (image, y), tap)
+                                    readers = columns.readers(window, image, (number, y), tap)
                                     at = tap_row * window.kernel[1] + tap
                                     sums.take(readers, line + start, partial(step, tap=at))
-                            sums.write([(image, row, column) for column in columns.positions], line + start, write)
+                            sums.write([(number, row, column) for column in columns.positions], line + start, write)
 
 
 def elementwise(code: Code, unit: VectorUnit, shape: Sequence[int], write: Callable[[list[Index]], None]) -> None:
@@ -267,15 +269,15 @@ class _Columns:
     positions: list[Index]
 
     def readers(
-        self, window: Window, x: tirx.Buffer, row: tuple[Index, Index], tap: int, first: Index = 0
+        self, window: Window, image: Image, row: tuple[Index, Index], tap: int, first: Index = 0
     ) -> list[Reader | None]:
-        """What reads an (image, row) of the input for each column at an element of the window; None where it is cut.
+        """What reads a row (image, row) of the input for each column, at an element of the window; None where it is cut.
 
         Channels count from `first`.
         """
 
         def read(column: Index, channels: Index) -> Any:
-            return load(x, [*row, window.first(column, 1) + tap * window.dilation[1], first + channels])
+            return image(*row, window.first(column, 1) + tap * window.dilation[1], first + channels)
 
         return [
             partial(read, column) if not isinstance(column, int) or window.covers(column, tap) else None
@@ -313,8 +315,10 @@ def _sliding_tile(unit: VectorUnit, window: Window) -> Tiling:
 
 
 def _work(unit: VectorUnit, tile: Tiling, pixels: int, depth: int, channels: int) -> float:
-    """Cycles that all tiles take, about: products, reading operands, weights that the first cache does not keep, and
-    writing, which brings in each line that a tile touches.
+    """Cycles that all tiles take, about.
+
+    They are products, reading operands, fetching weights that the first cache does not keep, and writing, which brings
+    in each line that a tile touches.
     """
     reads = 1 / _STEP if unit.by_element else 1
     work = 0.0

@@ -37,7 +37,7 @@ def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] 
 
 def identity(platform: Platform) -> dict[str, str]:
     """Versions of TVM and of the kernels, and the CPU that they are compiled for."""
-    return {**compiler_identity(), "cpu": machine.cpu_model(), "vectors": machine.vector_extension()}
+    return {**compiler_identity("llvm"), "cpu": machine.cpu_model(), "vectors": machine.vector_extension()}
 
 
 def check(platform: Platform) -> list[Check]:
@@ -52,6 +52,8 @@ class TvmLocalDevice(LocalDevice):
         super().__init__(DISTRIBUTIONS[0], platform, requested, lock)
         assert isinstance(platform.runtime, TvmRuntime)
         self._runtime = platform.runtime
+        #: The model that was compiled last: it is often asked for again.
+        self._compiled: tuple[tuple[bytes, bool], Library] | None = None
 
     def model_program(self, model: Model) -> Program:
         """Compile and load a whole model; see `LocalDevice.model_program`."""
@@ -74,7 +76,9 @@ class TvmLocalDevice(LocalDevice):
 
     def _program(self, model: bytes, interior: bool, name: str) -> TvmProgram:
         right = example(model, name)
-        return TvmProgram(compile_model(model, self._runtime, interior, name), right, name)
+        if self._compiled is None or self._compiled[0] != (model, interior):
+            self._compiled = ((model, interior), compile_model(model, self._runtime, interior, name))
+        return TvmProgram(self._compiled[1], right, name)
 
 
 class TvmProgram:
