@@ -42,7 +42,7 @@ def changed_sources():
     now = {name: identity(load_platform(name))["core"] for name in recorded if name.startswith("sim-")}
     now |= {name: identity(load_platform("sim-cortex-a72"))[name] for name in ("plugin", "scripts")}
     now |= {"boards' scripts": identity(load_platform("sim-cortex-a72-tvm"))["scripts"]}
-    now |= {"schedules": compiler_identity()["schedules"]}
+    now |= {"schedules": compiler_identity("llvm")["schedules"]}
     return [name for name, digest in now.items() if digest != recorded[name]]
 
 

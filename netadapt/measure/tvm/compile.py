@@ -11,7 +11,7 @@ from typing import Any
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure.local import version
 from netadapt.measure.platform import TvmRuntime, TvmTarget
-from netadapt.measure.tvm.library import Library
+from netadapt.measure.tvm.library import GENERAL, Library
 
 DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
 #: TVM keeps what it is building in variables that all threads share.
@@ -19,6 +19,8 @@ _ONE_AT_A_TIME = threading.Lock()
 #: TVM's merging of buffers forgets that those of our kernels are to be on the stack, and so in registers.
 _CONFIG = {"tirx.disable_storage_rewrite": True}
 _INSTALL = "pip install 'netadapt[tvm]'"
+#: Modules of this folder that make kernels for CPUs alone; those for GPUs alone are called opencl and more.
+_CPU_MODULES = ("code", "cpu", "kernels", "vector_unit", "window")
 
 
 def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, name: str = "model") -> Library:
@@ -117,16 +119,14 @@ def _lowering(target: Any) -> Any:
 
 def _general_kernels(scheduled: Any) -> tuple[str, ...]:
     """Names of the kernels that none of our schedules fits."""
-    from netadapt.measure.tvm.cpu import GENERAL
-
     return tuple(
         sorted(var.name_hint for var, function in scheduled.functions.items() if (function.attrs or {}).get(GENERAL))
     )
 
 
-def identity() -> dict[str, str]:
+def identity(target_kind: str) -> dict[str, str]:
     """What changes the code that a model is compiled to, besides the target."""
-    return {**{name: version(name) for name in DISTRIBUTIONS}, "schedules": _sources_digest()}
+    return {**{name: version(name) for name in DISTRIBUTIONS}, "schedules": _sources_digest(target_kind)}
 
 
 @cache
@@ -138,8 +138,15 @@ def _this_cpu() -> str:
 
 
 @cache
-def _sources_digest() -> str:
+def _sources_digest(target_kind: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        if _is_for(target_kind, path.stem):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _is_for(target_kind: str, module: str) -> bool:
+    if module in _CPU_MODULES:
+        return target_kind == "llvm"
+    return target_kind == "opencl" or not module.startswith("opencl")

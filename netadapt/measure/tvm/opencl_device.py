@@ -45,7 +45,7 @@ def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] 
 
 def identity(platform: Platform) -> dict[str, str]:
     """The OpenCL device with its driver, versions of TVM and PoCL, and the schedules."""
-    return {**compiling.identity(), **_device_facts()}
+    return {**compiling.identity("opencl"), **_device_facts()}
 
 
 def check(platform: Platform) -> list[Check]:

@@ -42,7 +42,8 @@ class Window:
 
     def covers(self, column: int, tap: int) -> bool:
         """Whether an element of the window lies in the image, for a column of the output."""
-        return 0 <= self.first(column, 1) + tap * self.dilation[1] < self.in_size[1]
+        position: int = self.first(column, 1) + tap * self.dilation[1]
+        return 0 <= position < self.in_size[1]
 
     def is_inside(self, start: int, count: int) -> bool:
         """Whether no window of `count` columns of the output is cut at a side."""
