@@ -17,11 +17,10 @@ from netadapt.measure.tvm import kernels
 from netadapt.measure.tvm.code import Code, Index, load, substituted
 from netadapt.measure.tvm.importing import channels_last
 from netadapt.measure.tvm.kernels import Tiling
+from netadapt.measure.tvm.library import GENERAL
 from netadapt.measure.tvm.vector_unit import VectorUnit, vector_unit
 from netadapt.measure.tvm.window import Window
 
-#: Attribute of the kernels that none of ours fits.
-GENERAL = "netadapt.general"
 #: Annotations of a reduction: which of our kernels computes it, its window, and its tile.
 _KERNEL = "netadapt.kernel"
 _WINDOW = "netadapt.window"
@@ -41,7 +40,10 @@ def cpu_pipeline(target: tvm.target.Target) -> tvm.ir.transform.Pass:
     return tvm.transform.Sequential(
         [
             _pass(channels_last, "channels_last"),
-            transform.LegalizeOps(_Operators(unit).by_name()),
+            # Convolutions look for what turned their input, so that has to be there still.
+            transform.LegalizeOps(_Operators(unit).by_name() | {"relax.permute_dims": lambda builder, call: call}),
+            transform.DeadCodeElimination(),
+            transform.LegalizeOps(),
             transform.AnnotateTIROpPattern(),
             transform.FoldConstant(),
             transform.FuseOps(),
@@ -349,7 +351,6 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
     """Write the kernel that a marked block stands for."""
     marks = block.annotations
     kind, window = str(marks[_KERNEL]), Window.from_list(marks[_WINDOW])
-    tile = Tiling(*(int(length) for length in marks[_TILE])) if _TILE in marks else None
     x, *weights = (region.source for region in block.reads)
     planes = bool(marks.get(_PLANES, False))
     image = _image(x, planes)
@@ -359,6 +360,11 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
     def write(pixel: Sequence[Index], channel: Index, value: Any) -> None:
         epilogue.write(code, [*pixel, channel], value)
 
+    if _TILE not in marks:
+        initial = _LOWEST if kind == "max" else 0.0
+        kernels.slide(code, unit, window, (images, inputs), image, initial, _STEPS[kind](weights), write)
+        return
+    tile = Tiling(*(int(length) for length in marks[_TILE]))
     if kind == "product":
         kernels.matrix_product(
             code,
@@ -372,8 +378,8 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
     elif kind == "convolution" and window.is_pointwise and int(marks[_GROUPS]) == 1:
         height, width = window.in_size
 
-        def pixel(number: Index) -> list[Index]:
-            return [number // (height * width), number // width % height, number % width]
+        def pixel(number: Index) -> tuple[Index, Index, Index]:
+            return number // (height * width), number // width % height, number % width
 
         kernels.matrix_product(
             code,
@@ -384,13 +390,10 @@ def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> No
             weights[0],
             lambda number, channel, value: write(pixel(number), channel, value),
         )
-    elif kind == "convolution":
+    else:
         groups = int(marks[_GROUPS])
         sizes = (images, groups, inputs // groups, outputs // groups)
         kernels.convolution(code, unit, tile, window, sizes, image, weights[0], write)
-    else:
-        initial = _LOWEST if kind == "max" else 0.0
-        kernels.slide(code, unit, window, (images, inputs), image, initial, _STEPS[kind](weights), write)
 
 
 #: How kernels that slide over each channel alone take one more value into their result.
@@ -417,8 +420,9 @@ def _by_tvm(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def _planes(builder: relax.BlockBuilder, x: relax.Expr) -> relax.Expr | None:
     """What an image was as `[N, C, H, W]`; None where it was not."""
     made = builder.lookup_binding(x) if isinstance(x, relax.Var) else None
-    turned = isinstance(made, relax.Call) and made.op.name == "relax.permute_dims"
-    return made.args[0] if turned and [int(axis) for axis in made.attrs.axes] == [0, 2, 3, 1] else None
+    if not isinstance(made, relax.Call) or made.op.name != "relax.permute_dims":
+        return None
+    return made.args[0] if [int(axis) for axis in made.attrs.axes or []] == [0, 2, 3, 1] else None
 
 
 def _window(attributes: Any, x: tuple[int, ...], y: tuple[int, ...], kernel: tuple[int, int]) -> Window:

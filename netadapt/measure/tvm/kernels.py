@@ -142,7 +142,7 @@ def slide(
     shape: tuple[int, int],
     image: Image,
     initial: float,
-    step: Callable[[Any, Any, Index, Index], Any],
+    step: Callable[..., Any],
     write: Writer,
 ) -> None:
     """A window over `shape[0]` images, for each of `shape[1]` channels alone: a depthwise convolution or a pool.
@@ -271,7 +271,7 @@ class _Columns:
     def readers(
         self, window: Window, image: Image, row: tuple[Index, Index], tap: int, first: Index = 0
     ) -> list[Reader | None]:
-        """What reads a row (image, row) of the input for each column, at an element of the window; None where it is cut.
+        """What reads an (image, row) of the input for each column at an element of the window; None where it is cut.
 
         Channels count from `first`.
         """
