@@ -403,6 +403,32 @@ def lut_show(
     terminal.print_layers(network, predictor.device, layers, total, facts, as_json)
 
 
+@command(lut_app, "compare")
+def lut_compare(
+    network: Network,
+    platform: Annotated[list[str], typer.Option("--platform", "-p", help="Two platforms of one tier, A and B")],
+    classes: Classes = None,
+    channels: Channels = None,
+    table: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a network's layers on two platforms, or in two runtimes of one, and the whole network."""
+    from netadapt import terminal
+    from netadapt.lut.comparison import compare_layers
+
+    if len(platform) != 2:
+        raise typer.BadParameter("give two platforms: -p A -p B")
+    first, second = platform
+    with (
+        terminal.live_progress() as progress,
+        _predictor(network, first, table, classes, channels) as a,
+        _predictor(network, second, table, classes, channels) as b,
+    ):
+        a.on_progress = b.on_progress = progress.measured
+        comparison = compare_layers(a, b)
+    terminal.print_layer_comparison(network, comparison, as_json)
+
+
 @command(lut_app, "export")
 def lut_export(
     file: Annotated[Path, typer.Argument(help="JSON file to write")],

@@ -20,6 +20,7 @@ from netadapt.search.observer import Observer
 
 if TYPE_CHECKING:
     from netadapt.lut.accuracy import Accuracy
+    from netadapt.lut.comparison import NetworkComparison
     from netadapt.lut.estimator import Correction
     from netadapt.lut.exchange import Entry
     from netadapt.measure.compare import Comparison
@@ -258,6 +259,33 @@ def print_layers(
     print_table(title, ["layer", "latency", "share"], rows)
     if facts["unknown_operations"]:
         say(f"in the fixed part: {', '.join(facts['unknown_operations'])}")
+
+
+def print_layer_comparison(name: str, comparison: NetworkComparison, as_json: bool) -> None:
+    """Show each layer's cost on two platforms, and which one the second does worst."""
+    whole, layers = comparison.whole, comparison.layers
+    if as_json:
+        entries = [{**asdict(layer), "workload": json.loads(layer.workload.to_json())} for layer in layers]
+        print_json({"network": name, "layers": entries, "whole": asdict(whole)})
+        return
+    rows = [
+        [str(layer.workload), amount("latency", layer.a_ns), amount("latency", layer.b_ns), f"{layer.ratio:.2f}"]
+        for layer in layers
+    ]
+    sums = sum(layer.a_ns for layer in layers), sum(layer.b_ns for layer in layers)
+    rows += [["sum of layers", *(amount("latency", cost) for cost in sums), f"{sums[1] / sums[0]:.2f}"]]
+    rows += [
+        [
+            "whole network, measured",
+            amount("latency", whole.a_ns),
+            amount("latency", whole.b_ns),
+            f"{whole.b_ns / whole.a_ns:.2f}",
+        ]
+    ]
+    columns = ["layer", f"A: {whole.a_platform}", f"B: {whole.b_platform}", "B / A"]
+    print_table(f"{name}: two platforms (tier: {whole.tier})", columns, rows)
+    worst = max(layers, key=lambda layer: layer.ratio)
+    say(f"{whole.b_platform} takes {worst.ratio:.2f} times as long at worst: {worst.workload}")
 
 
 def print_accuracy(name: str, device: Device, correction: Correction, accuracy: Accuracy, as_json: bool) -> None:

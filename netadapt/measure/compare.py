@@ -85,11 +85,7 @@ def compare_models(
         ModelError: see `Device.costs`.
 
     """
-    if device_a.platform.tier != device_b.platform.tier:
-        raise MeasurementError(
-            f"{device_a.platform.name} ({device_a.platform.tier}) and {device_b.platform.name}"
-            f" ({device_b.platform.tier}) are of different tiers; their numbers must not be compared"
-        )
+    require_equal_tiers(device_a, device_b)
     pairing = pairing or Pairing()
     with _exclusive(device_a, device_b):
         pairs = _collect(lambda: device_a.load(model_a), lambda: device_b.load(model_b), pairing)
@@ -108,6 +104,15 @@ def compare_models(
         b_platform=device_b.platform.name,
         tier=device_a.platform.tier,
     )
+
+
+def require_equal_tiers(device_a: Device, device_b: Device) -> None:
+    """Raise MeasurementError if numbers of the two devices must not be compared."""
+    if device_a.platform.tier != device_b.platform.tier:
+        raise MeasurementError(
+            f"{device_a.platform.name} ({device_a.platform.tier}) and {device_b.platform.name}"
+            f" ({device_b.platform.tier}) are of different tiers; their numbers must not be compared"
+        )
 
 
 def paired_ratio(pairs: Sequence[tuple[float, float]], confidence: float) -> tuple[float, float, float]:
