@@ -61,6 +61,10 @@ class Throttled(DeviceError):  # noqa: N818
     """A board is too hot, or has lowered its clock."""
 
 
+class TuningError(NetAdaptError):
+    """Tuning records that are missing, damaged, or made for something else, or a platform that cannot be tuned."""
+
+
 class ModelError(NetAdaptError):
     """A file that is not a usable model, weights that do not fit, or a network that cannot be traced or exported."""
 

@@ -223,7 +223,8 @@ def fingerprint(platform: Platform) -> str:
     """
     facts = {
         "tier": platform.tier,
-        "runtime": platform.runtime.model_dump(),
+        # Which records are used is told by their content, not by where they lie.
+        "runtime": platform.runtime.model_dump(exclude={"tuning"}),
         "identity": runtime_module(platform).identity(platform),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -74,6 +74,15 @@ class TvmRuntime(Section):
     name: Literal["tvm"]
     threads: int = Field(default=1, ge=1, le=256)
     target: TvmTarget
+    #: Records of `netadapt tune` whose kernels are used: the path of a file, or the name of one in the user's data
+    #: folder, which is that of the platform it was made on. None is our kernels only.
+    tuning: str | None = None
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        if self.tuning is not None and self.target.kind != "llvm":
+            raise ValueError('only kernels of target kind "llvm" are tuned')
+        return self
 
 
 Runtime = Annotated[OrtRuntime | NcnnRuntime | TvmRuntime, Field(discriminator="name")]

@@ -84,7 +84,7 @@ def identity(platform: Platform) -> dict[str, str]:
     if platform.runtime.name == "tvm":
         from netadapt.measure.tvm import compile as compiler
 
-        facts |= compiler.identity(platform.runtime.target.kind)
+        facts |= compiler.identity(platform.runtime.target.kind) | compiler.tuning_identity(platform.runtime)
     if platform.core:
         # A server that allocates differently moves the heap of what is measured.
         facts |= simulated_identity(platform) | {"server": hashlib.sha256(_SERVER.read_bytes()).hexdigest()[:16]}

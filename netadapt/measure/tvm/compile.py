@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ _CONFIG = {"tirx.disable_storage_rewrite": True}
 _INSTALL = "pip install 'netadapt[tvm]'"
 #: Modules of this folder that make kernels for CPUs alone; those for GPUs alone are called opencl and more.
 _CPU_MODULES = ("code", "cpu", "kernels", "vector_unit", "window")
+_TUNING_MODULES = ("records", "tuning")
 
 
 def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, name: str = "model") -> Library:
@@ -36,6 +39,7 @@ def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, nam
     Raises:
         ModelError: not a valid ONNX model.
         MeasurementError: TVM is not installed, lacks an operator or fails; the linker is missing or fails.
+        TuningError: the runtime's tuning records cannot be read, or are of another target or version.
 
     """
     require_tvm()
@@ -44,25 +48,42 @@ def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, nam
 
 
 def _compiled(model: bytes, runtime: TvmRuntime, interior: bool, name: str) -> Library:
-    import tvm
-
     from netadapt.measure.tvm import importing
-    from netadapt.measure.tvm.linker import linked
 
     module = importing.interior(model, name) if interior else importing.imported(model, name)
     target = compiler_target(runtime.target)
-    passes = _pipeline(runtime.target, target)
+    passes = _pipeline(runtime, target)
+    with _compiling(name), target:
+        scheduled = passes(module)
+    inputs, outputs = importing.tensors(model, moved=interior)
+    return Library(built(scheduled, runtime.target, name), inputs, outputs, _general_kernels(scheduled))
+
+
+def built(scheduled: Any, target: TvmTarget, name: str) -> bytes:
+    """The shared library of a module whose kernels are scheduled.
+
+    Raises:
+        MeasurementError: TVM fails, or the linker is missing or fails.
+
+    """
+    import tvm
+
+    from netadapt.measure.tvm.linker import linked
+
+    compiler = compiler_target(target)
+    with _compiling(name), tvm.transform.PassContext(config=_CONFIG):
+        executable = tvm.compile(scheduled, target=compiler, relax_pipeline=_lowering(compiler))
+    return linked(executable, target)
+
+
+@contextmanager
+def _compiling(name: str) -> Iterator[None]:
     try:
-        with target:
-            scheduled = passes(module)
-        with tvm.transform.PassContext(config=_CONFIG):
-            executable = tvm.compile(scheduled, target=target, relax_pipeline=_lowering(target))
+        yield
     except NetAdaptError:
         raise
     except Exception as error:  # TVM raises errors of many types here
         raise MeasurementError(f"{name}: TVM cannot compile it: {error}") from error
-    inputs, outputs = importing.tensors(model, moved=interior)
-    return Library(linked(executable, runtime.target), inputs, outputs, _general_kernels(scheduled))
 
 
 def require_tvm() -> None:
@@ -96,15 +117,27 @@ def cpu_fields(target: TvmTarget) -> dict[str, Any]:
     return fields
 
 
-def _pipeline(target: TvmTarget, compiler: Any) -> Any:
+def _pipeline(runtime: TvmRuntime, compiler: Any) -> Any:
     """The passes from an imported model to scheduled kernels."""
-    if target.kind == "opencl":
+    if runtime.target.kind == "opencl":
         from netadapt.measure.tvm.opencl import opencl_pipeline
 
-        return opencl_pipeline(target)
+        return opencl_pipeline(runtime.target)
     from netadapt.measure.tvm.cpu import cpu_pipeline
 
-    return cpu_pipeline(compiler)
+    return cpu_pipeline(compiler, _tuned(runtime))
+
+
+def _tuned(runtime: TvmRuntime) -> Any:
+    """What gives the kernels that the runtime's tuning records have; None where it names no records."""
+    if runtime.tuning is None:
+        return None
+    from netadapt.measure.tvm.records import Records, Replay, records_path
+
+    path = records_path(runtime.tuning)
+    records = Records.read(path)
+    records.require(cpu_fields(runtime.target), str(path))
+    return Replay(records)
 
 
 def _lowering(target: Any) -> Any:
@@ -125,8 +158,22 @@ def _general_kernels(scheduled: Any) -> tuple[str, ...]:
 
 
 def identity(target_kind: str) -> dict[str, str]:
-    """What changes the code that a model is compiled to, besides the target."""
+    """What changes the code that a model is compiled to, besides the target and tuning records."""
     return {**{name: version(name) for name in DISTRIBUTIONS}, "schedules": _sources_digest(target_kind)}
+
+
+def tuning_identity(runtime: TvmRuntime) -> dict[str, str]:
+    """The digest of the runtime's tuning records; nothing where it names none.
+
+    Raises:
+        TuningError: they cannot be read.
+
+    """
+    if runtime.tuning is None:
+        return {}
+    from netadapt.measure.tvm.records import Records, records_path
+
+    return {"tuning": Records.read(records_path(runtime.tuning)).digest}
 
 
 @cache
@@ -147,6 +194,9 @@ def _sources_digest(target_kind: str) -> str:
 
 
 def _is_for(target_kind: str, module: str) -> bool:
+    if module in _TUNING_MODULES:
+        # What they find is told by the records' own digest.
+        return False
     if module in _CPU_MODULES:
         return target_kind == "llvm"
     return target_kind == "opencl" or not module.startswith("opencl")

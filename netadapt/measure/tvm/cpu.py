@@ -33,8 +33,18 @@ _FEW_CHANNELS = 3
 _LOWEST = -3.4028234663852886e38
 
 
-def cpu_pipeline(target: tvm.target.Target) -> tvm.ir.transform.Pass:
-    """From an imported model to kernels for the CPU of a target."""
+#: Gives a fused function as a kernel; None where it has none for it.
+KernelFor = Callable[[tirx.PrimFunc], tirx.PrimFunc | None]
+
+
+def cpu_pipeline(target: tvm.target.Target, tuned: KernelFor | None = None) -> tvm.ir.transform.Pass:
+    """From an imported model to kernels for the CPU of a target: those that tuning found, and ours for all others."""
+    kernels_of = _pass(lambda module: _with_kernels(module, target, tuned), "netadapt_kernels")
+    return tvm.transform.Sequential([fusing_pipeline(target), kernels_of])
+
+
+def fusing_pipeline(target: tvm.target.Target) -> tvm.ir.transform.Pass:
+    """From an imported model to fused functions, which say what a kernel computes and not yet how."""
     unit = vector_unit(target)
     transform = relax.transform
     return tvm.transform.Sequential(
@@ -49,7 +59,6 @@ def cpu_pipeline(target: tvm.target.Target) -> tvm.ir.transform.Pass:
             transform.FuseOps(),
             transform.FuseTIR(),
             transform.DeadCodeElimination(),
-            _pass(lambda module: _with_kernels(module, unit), "netadapt_kernels"),
         ]
     )
 
@@ -292,11 +301,21 @@ class _Epilogue:
         code.store(self.output, indices, substituted(self.value, places | {self.result: result}))
 
 
-def _with_kernels(module: tvm.IRModule, unit: VectorUnit) -> tvm.IRModule:
+def _with_kernels(module: tvm.IRModule, target: tvm.target.Target, tuned: KernelFor | None) -> tvm.IRModule:
     for variable, function in module.functions_items():
-        if isinstance(function, tirx.PrimFunc) and not (function.attrs or {}).get(_SCHEDULED):
-            module.update_func(variable, _kernel(function, unit) or function.with_attr(GENERAL, True))
+        if is_fused(function):
+            module.update_func(variable, (tuned and tuned(function)) or our_kernel(function, target))
     return module
+
+
+def is_fused(function: Any) -> bool:
+    """Whether it is a function that has to become a kernel."""
+    return isinstance(function, tirx.PrimFunc) and not (function.attrs or {}).get(_SCHEDULED)
+
+
+def our_kernel(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc:
+    """A fused function as our kernel; where none fits, as it is, and marked."""
+    return _kernel(function, vector_unit(target)) or function.with_attr(GENERAL, True)
 
 
 def _kernel(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc | None:

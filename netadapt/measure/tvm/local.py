@@ -17,7 +17,7 @@ from netadapt.measure.local import LocalDevice, Program, checks
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
 from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, TvmRuntime
-from netadapt.measure.tvm.compile import DISTRIBUTIONS, compile_model, require_tvm
+from netadapt.measure.tvm.compile import DISTRIBUTIONS, compile_model, require_tvm, tuning_identity
 from netadapt.measure.tvm.compile import identity as compiler_identity
 from netadapt.measure.tvm.library import ENTRY, Library
 from netadapt.measure.tvm.reference import Example, example, require_equal
@@ -37,7 +37,9 @@ def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] 
 
 def identity(platform: Platform) -> dict[str, str]:
     """Versions of TVM and of the kernels, and the CPU that they are compiled for."""
-    return {**compiler_identity("llvm"), "cpu": machine.cpu_model(), "vectors": machine.vector_extension()}
+    assert isinstance(platform.runtime, TvmRuntime)
+    compiler = compiler_identity("llvm") | tuning_identity(platform.runtime)
+    return {**compiler, "cpu": machine.cpu_model(), "vectors": machine.vector_extension()}
 
 
 def check(platform: Platform) -> list[Check]:
