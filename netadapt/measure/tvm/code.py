@@ -68,8 +68,8 @@ def load(buffer: tirx.Buffer, indices: Sequence[Index]) -> Any:
 
 
 def lanes(start: Index, count: int) -> Any:
-    """The indices of `count` neighbours."""
-    return tirx.Ramp(_index(start), tirx.const(1, _INDEX_TYPE), count)
+    """The indices of `count` neighbours; of one it is just its index, as TVM has no vectors of one."""
+    return _index(start) if count == 1 else tirx.Ramp(_index(start), tirx.const(1, _INDEX_TYPE), count)
 
 
 def splat(value: Any, count: int) -> Any:
