@@ -20,7 +20,8 @@ from netadapt.measure.protocol import Block, BlockSource
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
-_Load = Callable[[], AbstractContextManager[BlockSource]]
+#: Loads a model afresh, to be timed block by block.
+Load = Callable[[], AbstractContextManager[BlockSource]]
 
 #: Blocks are taken until this many times the wanted number of pairs, whether clean or not.
 _PATIENCE = 5
@@ -88,8 +89,8 @@ def compare_models(
     require_equal_tiers(device_a, device_b)
     pairing = pairing or Pairing()
     with _exclusive(device_a, device_b):
-        pairs = _collect(lambda: device_a.load(model_a), lambda: device_b.load(model_b), pairing)
-    clean = _clean_costs(pairs)
+        pairs = collect_pairs(lambda: device_a.load(model_a), lambda: device_b.load(model_b), pairing)
+    clean = clean_costs(pairs)
     ratio, low, high = paired_ratio(clean, pairing.confidence)
     return Comparison(
         ratio=ratio,
@@ -141,8 +142,8 @@ def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
     return "SAME" if least <= low and high <= most else "AMBIGUOUS"
 
 
-def _collect(load_a: _Load, load_b: _Load, pairing: Pairing) -> list[tuple[Block, Block]]:
-    """Take rounds of pairs until the ratio is known well enough."""
+def collect_pairs(load_a: Load, load_b: Load, pairing: Pairing) -> list[tuple[Block, Block]]:
+    """Take rounds of pairs of blocks A, B until their ratio is known well enough, or time is up."""
     deadline = time.perf_counter_ns() + pairing.time_limit_ns
     pairs: list[tuple[Block, Block]] = []
     for number in range(1, pairing.most_rounds + 1):
@@ -154,12 +155,13 @@ def _collect(load_a: _Load, load_b: _Load, pairing: Pairing) -> list[tuple[Block
 
 
 def _is_precise(pairs: list[tuple[Block, Block]], pairing: Pairing) -> bool:
-    ratios = [b / a for a, b in _clean_costs(pairs)]
+    ratios = [b / a for a, b in clean_costs(pairs)]
     interval = statistics.quantile_interval(ratios, 0.5, pairing.confidence)
     return interval is not None and interval[1] - interval[0] <= 2 * pairing.half_width * statistics.median(ratios)
 
 
-def _clean_costs(pairs: list[tuple[Block, Block]]) -> list[tuple[float, float]]:
+def clean_costs(pairs: list[tuple[Block, Block]]) -> list[tuple[float, float]]:
+    """Costs of the pairs of which both blocks were undisturbed."""
     return [(a.cost, b.cost) for a, b in pairs if a.clean and b.clean]
 
 

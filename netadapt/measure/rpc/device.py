@@ -46,11 +46,13 @@ from netadapt.measure.simulator.device import identity as simulated_identity
 from netadapt.measure.simulator.energy import latency_ns
 from netadapt.measure.simulator.guest import PATIENCE_S
 from netadapt.measure.simulator.install import missing, require
+from netadapt.measure.tvm.checked_library import CheckedLibrary
 from netadapt.network.workload import EMPTY_RUN, Workload
 
-#: Forms of what is measured: a model as it is, or an operation as it runs inside a network.
+#: Forms of what is measured: a model as it is, an operation as it runs inside a network, or code compiled already.
 MODEL = "model"
 OPERATION = "operation"
+LIBRARY = "library"
 #: What a second session may not meet again.
 _WORTH_ANOTHER_SESSION = (DeviceLost, SessionTimeout, KernelCrashed)
 #: How long a throttled board is waited for, at most.
@@ -188,17 +190,20 @@ class RpcDevice(Device):
     @contextmanager
     def load(self, model: Model) -> Iterator[BlockSource]:
         """Load a model for interleaved timing; see `Device.load`. All that are loaded at once share a session."""
-        job = self._model_job(model)
-        if self._core:
-            outcome = self._outcome(job, timed=True)
-            assert outcome.counts
-            yield SimulatedSource(latency_ns(self._core, outcome.counts.cycles))
-            return
-        if not self.platform.metrics:
-            raise MeasurementError(f"platform {self.platform.name} has no clock; its models cannot be timed")
-        with self._comparing_worker() as worker:
-            opened = self._open(worker, job)
-            yield _LoadedProgram(worker, opened["program"], job, self._limits)
+        with self._loaded(self._model_job(model)) as source:
+            yield source
+
+    @contextmanager
+    def load_library(self, checked: CheckedLibrary, name: str) -> Iterator[BlockSource]:
+        """Load compiled code, to be timed as an operation is; as `load`.
+
+        Raises:
+            DeviceError: it gives another result than it should (KernelInvalid), or a board or its session fails.
+
+        """
+        job = _Job(checked.to_bytes(), name, LIBRARY, self._timing(self.platform.workload_timing()))
+        with self._loaded(job) as source:
+            yield source
 
     def forget(self) -> None:
         """Run again what emulated boards ran before; they will tell the same."""
@@ -213,6 +218,19 @@ class RpcDevice(Device):
             worker.close()
         if self.boards:
             self.boards.close()
+
+    @contextmanager
+    def _loaded(self, job: _Job) -> Iterator[BlockSource]:
+        if self._core:
+            outcome = self._outcome(job, timed=True)
+            assert outcome.counts
+            yield SimulatedSource(latency_ns(self._core, outcome.counts.cycles))
+            return
+        if not self.platform.metrics:
+            raise MeasurementError(f"platform {self.platform.name} has no clock; its models cannot be timed")
+        with self._comparing_worker() as worker:
+            opened = self._open(worker, job)
+            yield _LoadedProgram(worker, opened["program"], job, self._limits)
 
     def _costs(self, job: _Job) -> dict[str, Measurement]:
         outcome = self._outcome(job, timed=bool(self.platform.metrics))
@@ -249,7 +267,7 @@ class RpcDevice(Device):
             facts = self._open(worker, job)
             program = {"program": facts.pop("program"), "name": job.name}
             if self._core:
-                report = worker.ask("simulate", **program, alone=job.form == OPERATION)
+                report = worker.ask("simulate", **program, alone=job.form != MODEL)
                 return _Outcome(facts, counts=Counts.from_report(report))
             if not timed:
                 return _Outcome(facts)
@@ -258,10 +276,10 @@ class RpcDevice(Device):
 
     def _open(self, worker: Worker, job: _Job) -> dict[str, Any]:
         facts: dict[str, Any] = worker.ask(
-            "open",
+            "open_library" if job.form == LIBRARY else "open",
             job.model,
             name=job.name,
-            interior=job.form == OPERATION,
+            **({} if job.form == LIBRARY else {"interior": job.form == OPERATION}),
             runtime=self.platform.runtime.model_dump(),
             where=self._where(worker),
         )

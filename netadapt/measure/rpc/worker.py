@@ -27,6 +27,7 @@ from netadapt.measure.protocol import Timing, collect
 from netadapt.measure.rpc.blocks import RemoteSource
 from netadapt.measure.rpc.emulated import warm_up_files
 from netadapt.measure.rpc.session import OrtProgram, Report, Session, VmProgram, Where
+from netadapt.measure.tvm.checked_library import CheckedLibrary
 from netadapt.measure.tvm.compile import compile_model
 from netadapt.measure.tvm.library import Library
 from netadapt.measure.tvm.reference import Example, example
@@ -52,13 +53,23 @@ class Work:
         """Compile a model, load it on a board, and check what it computes there."""
         self._report("compiling")
         expected, library = self._preparing.prepared(model, name, interior, _RUNTIME.validate_python(runtime))
+        return self._opened(library or model, expected, name, runtime, where)
+
+    def open_library(self, model: bytes, name: str, runtime: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
+        """Load compiled code on a board, and check what it computes there; the bytes are a `CheckedLibrary`."""
+        checked = CheckedLibrary.from_bytes(model)
+        return self._opened(checked.library, checked.example, name, runtime, where)
+
+    def _opened(
+        self, model: Library | bytes, expected: Example, name: str, runtime: dict[str, Any], where: dict[str, Any]
+    ) -> dict[str, Any]:
         if self._session is None:
             self._session = Session(Where(**where), self._report)
         self._report("running")
         with self._on_board(name) as session:
             program: VmProgram | OrtProgram
-            if library:
-                program = session.load_vm(library, runtime["target"]["kind"], runtime["threads"])
+            if isinstance(model, Library):
+                program = session.load_vm(model, runtime["target"]["kind"], runtime["threads"])
             else:
                 program = session.load_ort(model, runtime["threads"])
             difference = program.check(expected, name)
@@ -67,8 +78,8 @@ class Work:
             "program": len(self._programs) - 1,
             "board": session.description,
             "max_abs_difference": difference,
-            "general_kernels": list(library.general_kernels) if library else [],
-            "library_bytes": len(library.content) if library else len(model),
+            "general_kernels": list(model.general_kernels) if isinstance(model, Library) else [],
+            "library_bytes": len(model.content if isinstance(model, Library) else model),
         }
 
     def warm_up_files(self, runtime: dict[str, Any]) -> dict[str, str]:

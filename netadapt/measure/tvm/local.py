@@ -7,16 +7,19 @@ layers have pushed out of the cache (see `local.py` of the package above).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
-from netadapt.measure.local import LocalDevice, Program, checks
+from netadapt.measure.local import LocalDevice, Program, checks, in_turn
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
 from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, TvmRuntime
+from netadapt.measure.protocol import BlockSource
+from netadapt.measure.tvm.checked_library import CheckedLibrary
 from netadapt.measure.tvm.compile import DISTRIBUTIONS, compile_model, require_tvm, tuning_identity
 from netadapt.measure.tvm.compile import identity as compiler_identity
 from netadapt.measure.tvm.library import ENTRY, Library
@@ -70,6 +73,17 @@ class TvmLocalDevice(LocalDevice):
     def gauge_program(self, workload: Workload) -> Program:
         """As `workload_program`."""
         return self.workload_program(workload)[0]
+
+    @contextmanager
+    def load_library(self, checked: CheckedLibrary, name: str) -> Iterator[BlockSource]:
+        """Load compiled code, to be timed as an operation is.
+
+        Raises:
+            KernelInvalid: it gives another result than it should.
+
+        """
+        program = TvmProgram(checked.library, checked.example, name)
+        yield self._source(in_turn(program), self.platform.workload_timing())
 
     def details(self, model: Model) -> dict[str, Any]:
         """Which kernels none of our schedules fits, and how near the result is to ONNX Runtime's."""
