@@ -46,8 +46,10 @@ class Code:
         var = tirx.Var(name, _INDEX_TYPE)
         self._open.append([])
         yield var
-        inside = _sequence(self._open.pop())
-        self._open[-1].append(tirx.For(var, tirx.const(0, _INDEX_TYPE), _index(extent), kind, inside))
+        inside = self._open.pop()
+        if inside:
+            first = tirx.const(0, _INDEX_TYPE)
+            self._open[-1].append(tirx.For(var, first, _index(extent), kind, _sequence(inside)))
 
     def blocks(self, name: str, total: int, size: int) -> Iterator[tuple[Index, int]]:
         """Loop over `total` in blocks of `size`, the last one of what remains; gives the start and length of each."""

@@ -89,6 +89,8 @@ class _Operators:
         height, width, _, channels = values.shape
         planes = _planes(builder, x) if inputs <= _FEW_CHANNELS else None
         window = _window(attributes, _shape(x), _shape(call), (height, width))
+        if not window.meets_image:
+            return _by_tvm(builder, call)
         groups = int(attributes.groups)
         if groups == inputs == channels:
             taps = relax.const(np.ascontiguousarray(values.reshape(height * width, channels)))
@@ -119,6 +121,8 @@ class _Operators:
         if attributes.layout != "NHWC":
             return _by_tvm(builder, call)
         window = _window(attributes, _shape(x), _shape(call), _pair(attributes.pool_size))
+        if not window.meets_image:
+            return _by_tvm(builder, call)
         if call.op.name == "relax.nn.max_pool2d":
             return builder.call_te(partial(_max_pool, window=window), x, primfunc_name_hint="max_pool")
         padded = bool(attributes.count_include_pad)

@@ -40,10 +40,18 @@ class Window:
         high = tirx.min(length, tirx.floordiv(self.in_size[axis] - 1 - begin, step) + 1)
         return low, high - low
 
-    def covers(self, column: int, tap: int) -> bool:
-        """Whether an element of the window lies in the image, for a column of the output."""
-        position: int = self.first(column, 1) + tap * self.dilation[1]
-        return 0 <= position < self.in_size[1]
+    def covers(self, position: int, tap: int, axis: int = 1) -> bool:
+        """Whether an element of the window lies in the image, for a position (column) of the output."""
+        at: int = self.first(position, axis) + tap * self.dilation[axis]
+        return 0 <= at < self.in_size[axis]
+
+    @property
+    def meets_image(self) -> bool:
+        """Whether there is a window that does not lie in the padding alone."""
+        return all(
+            any(self.covers(position, tap, axis) for position in range(self.out_size[axis]) for tap in range(length))
+            for axis, length in enumerate(self.kernel)
+        )
 
     def is_inside(self, start: int, count: int) -> bool:
         """Whether no window of `count` columns of the output is cut at a side."""
