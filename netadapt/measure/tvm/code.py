@@ -27,11 +27,15 @@ class Code:
         (statements,) = self._open
         return _sequence(statements)
 
-    def allocate(self, name: str, shape: Sequence[int], scope: str = "local") -> tirx.Buffer:
-        """Memory for what follows; what is "local" and only reached by constant indices becomes registers."""
-        buffer = tirx.decl_buffer(tuple(shape), "float32", name, scope=scope)
+    def registers(self, shape: Sequence[int]) -> tirx.Buffer:
+        """Numbers that are only reached by constant indices, and so can be in registers."""
+        buffer = tirx.decl_buffer(tuple(shape), "float32", "registers", scope="local")
         self._open[-1].append(tirx.AllocBuffer(buffer, {"disable_lower_builtin": tirx.IntImm("bool", 1)}))
         return buffer
+
+    def keep(self, buffer: tirx.Buffer) -> None:
+        """Have memory for a buffer while the kernel runs."""
+        self._open[-1].append(tirx.AllocBuffer(buffer))
 
     def store(self, buffer: tirx.Buffer, indices: Sequence[Index], value: Any) -> None:
         """Write one element, or a vector where the last index is one (see `lanes`)."""

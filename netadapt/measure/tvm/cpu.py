@@ -334,29 +334,40 @@ def _kernel(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc | None:
             schedule.compute_inline(block)
     except s_tir.ScheduleError:
         return None
+    code, last = Code(), schedule.get(blocks[-1])
     reduction = schedule.get(marked[0]) if marked else None
-    epilogue = _epilogue(schedule.get(blocks[-1]), reduction)
-    if epilogue is None:
+    if reduction is not None:
+        epilogue = _epilogue(last, reduction)
+        if epilogue is not None:
+            _reduce(code, unit, reduction, epilogue)
+            return _finished(function.with_body(code.body))
+        # Each element of the output needs others of the result (a scale of squeeze-excite): it is kept.
+        code.keep(reduction.writes[0].source)
+        _reduce(code, unit, reduction, _unchanged(reduction))
+    each = _epilogue(last, None)
+    if each is None:
         return None
-    code = Code()
-    if reduction is None:
-        shape = [int(variable.dom.extent) for variable in schedule.get(blocks[-1]).iter_vars]
-        kernels.elementwise(code, unit, shape, lambda position: epilogue.write(code, position))
-    else:
-        _reduce(code, unit, reduction, epilogue)
+    shape = [int(variable.dom.extent) for variable in last.iter_vars]
+    kernels.elementwise(code, unit, shape, lambda position: each.write(code, position))
     return _finished(function.with_body(code.body))
 
 
-def _epilogue(block: Any, reduction: Any | None) -> _Epilogue | None:
-    """What the last block of a function does with the result of its reduction; None if it is not elementwise."""
+def _unchanged(block: Any) -> _Epilogue:
+    """Writes the result of a reduction as it is."""
     result = tirx.Var("result", "float32")
-    variables = tuple(variable.var for variable in block.iter_vars if variable.iter_type == tirx.IterVar.DataPar)
-    store = block.body
+    variables = _spatial(block)
+    return _Epilogue(block.body.buffer, variables, variables, result, result)
+
+
+def _epilogue(block: Any, reduction: Any | None) -> _Epilogue | None:
+    """What the last block of a function does with each element of a result; None if it needs others as well."""
     if block.same_as(reduction):
-        return _Epilogue(store.buffer, variables, variables, result, result)
+        return _unchanged(block)
+    variables, store = _spatial(block), block.body
     if len(variables) != len(block.iter_vars) or not isinstance(store, tirx.BufferStore):
         return None
     read = reduction.writes[0].source if reduction is not None else None
+    result = tirx.Var("result", "float32")
     elsewhere = False
 
     def of_result(expression: Any) -> Any:
@@ -368,6 +379,10 @@ def _epilogue(block: Any, reduction: Any | None) -> _Epilogue | None:
 
     value = structural_map(store.value, (TensorLoad, of_result))
     return None if elsewhere else _Epilogue(store.buffer, variables, tuple(store.indices), value, result)
+
+
+def _spatial(block: Any) -> tuple[Any, ...]:
+    return tuple(variable.var for variable in block.iter_vars if variable.iter_type == tirx.IterVar.DataPar)
 
 
 def _reduce(code: Code, unit: VectorUnit, block: Any, epilogue: _Epilogue) -> None:

@@ -192,7 +192,7 @@ class _Sums:
         self._unit = unit
         self._stride = tile.vectors * unit.lanes
         # One allocation: of several, TVM makes one registers and the others memory.
-        self._sums = code.allocate("registers", [tile.pixels * (self._stride + _STEP)])
+        self._sums = code.registers([tile.pixels * (self._stride + _STEP)])
         self._elements = tile.pixels * self._stride
         self._pixels = self._channels = 0
 
