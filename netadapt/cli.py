@@ -196,6 +196,42 @@ def measure(
 
 
 @command(app)
+def tune(
+    model: Annotated[str, typer.Argument(help="ONNX file or network whose kernels to tune")],
+    platform: PlatformOption = "tvm-local",
+    trials: Annotated[int, typer.Option(min=1, help="Candidates for each kernel")] = 64,
+    kernels: Annotated[int | None, typer.Option(min=1, help="Only this many, of those that take most time")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="File of records; by default the platform's, in the user's data folder")
+    ] = None,
+    weights: Weights = None,
+    classes: Classes = None,
+    channels: Channels = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Search for kernels that are faster than ours on a platform. Can be stopped and started again."""
+    from netadapt import terminal
+    from netadapt.measure.model_file import model_bytes
+    from netadapt.measure.platform import load_platform
+    from netadapt.measure.tvm.compile import require_tvm
+    from netadapt.measure.tvm.records import records_path
+
+    require_tvm()
+    from netadapt.measure.tvm import tuning
+
+    loaded = load_platform(platform)
+    named = getattr(loaded.runtime, "tuning", None) or loaded.name
+    path = records or records_path(named)
+    content = model_bytes(_model(model, weights, classes, channels))
+    with terminal.live_progress() as progress:
+        results = tuning.tune(
+            content, loaded, path, name=model, trials=trials, most_kernels=kernels, seed=seed, observer=progress
+        )
+    terminal.print_tuning(path, loaded, results, as_json)
+
+
+@command(app)
 def export(
     network: Network,
     out: Annotated[Path, typer.Option(help="ONNX file to write")],
@@ -299,6 +335,30 @@ def platforms_show(platform: str, as_json: AsJson = False) -> None:
         terminal.print_json(facts)
     else:
         terminal.print_facts(facts)
+
+
+@command(platforms_app, "add")
+def platforms_add(
+    name: str,
+    like: Annotated[str, typer.Option(help="Platform to start from, such as rpi4-tvm, rpi4-ort or pixel-big-core-tvm")],
+    board: Annotated[str, typer.Option(help='What the board is: "Raspberry Pi 5, 8 GB"')],
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of netadapt-device on the board")] = None,
+    tracker: Annotated[str | None, typer.Option(help="HOST:PORT of a tracker that boards register at")] = None,
+    key: Annotated[str | None, typer.Option(help="What the boards call themselves at the tracker")] = None,
+    cpu: Annotated[str | None, typer.Option(help="LLVM's name of the core, such as cortex-a76")] = None,
+) -> None:
+    """Define a platform for a board of your own."""
+    from netadapt.measure.own_platform import add_platform
+
+    if (server is None) == (tracker is None):
+        raise typer.BadParameter("give --server of one board, or --tracker and --key of any number")
+    rpc = {"server": server, "tracker": tracker, "key": key, "board": board}
+    changes = {
+        "": {"title": f"{board} (own definition, like {like})"},
+        "rpc": {field: value for field, value in rpc.items() if value is not None},
+    }
+    path = add_platform(name, like, changes | ({"runtime.target": {"mcpu": cpu}} if cpu else {}))
+    typer.echo(f"{path} is written; try: netadapt platforms check {name}")
 
 
 @command(platforms_app, "check")

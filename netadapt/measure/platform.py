@@ -207,7 +207,7 @@ class Platform(Section):
 
 def list_platforms() -> list[str]:
     """Names of the bundled platforms and of those in the user's configuration folder, sorted."""
-    return definition_names(_folders())
+    return definition_names(platform_folders())
 
 
 def load_platform(name_or_path: str | Path) -> Platform:
@@ -220,7 +220,7 @@ def load_platform(name_or_path: str | Path) -> Platform:
         DefinitionError: the file cannot be used; all its faults are listed with their fields.
 
     """
-    path = find_definition("platform", name_or_path, _folders())
+    path = find_definition("platform", name_or_path, platform_folders())
     fields = read_toml(path, "platform definition")
     try:
         return Platform.model_validate(fields)
@@ -228,5 +228,6 @@ def load_platform(name_or_path: str | Path) -> Platform:
         raise definition_error(path, faults_of(error, unions=("runtime",))) from error
 
 
-def _folders() -> list[Path]:
+def platform_folders() -> list[Path]:
+    """Folders with definitions that exist, the user's own before the bundled ones."""
     return definition_folders("platforms", "platforms")
