@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from netadapt.measure.compare import Comparison
     from netadapt.measure.device import Device, LayerCost
     from netadapt.measure.measurement import Measurement
+    from netadapt.measure.platform import Platform
     from netadapt.measure.simulator.fidelity import Fidelity
+    from netadapt.measure.tvm.tuning import Tuned
     from netadapt.network.workload import Workload
     from netadapt.search.budget import Resources
     from netadapt.search.outcome import Outcome, State
@@ -328,6 +330,36 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
             f"[yellow]inconclusive: two measurements of one network differ by {accuracy.noise_floor:.1%} on this "
             "machine, more than 5 %; try again when it is quiet[/]"
         )
+
+
+def print_tuning(path: Path, platform: Platform, results: Sequence[Tuned], as_json: bool) -> None:
+    """Show for each kernel what won, and what to do so that it is used."""
+    if as_json:
+        kernels = [
+            {
+                **result.kernel.model_dump(mode="json", exclude={"workload", "trace"}),
+                "calls": result.calls,
+                "new": result.new,
+                "won": result.kernel.won,
+            }
+            for result in results
+        ]
+        print_json({"platform": platform.name, "tier": platform.tier, "records": str(path), "kernels": kernels})
+        return
+    rows = []
+    for result in results:
+        kernel = result.kernel
+        best = "none" if kernel.best_ns is None else f"{kernel.best_ns / 1e3:,.1f}"
+        compared = "" if kernel.ratio is None else "{:.3f} ({:.3f} to {:.3f})".format(*kernel.ratio)
+        winner = "tuned" if kernel.won else "ours"
+        times = [f"{kernel.ours_ns / 1e3:,.1f}", best, compared]
+        rows.append([escape(kernel.name), str(result.calls), *times, winner, f"{kernel.wrong} of {kernel.trials}"])
+    columns = ["kernel", "calls", "ours, us", "best trial, us", "interleaved ratio", "faster", "failed"]
+    print_table(f"Kernels on {platform.name} (tier: {platform.tier})", columns, rows)
+    won = sum(result.kernel.won for result in results)
+    say(f"{won} of {len(results)} kernels are faster tuned; all are in {escape(str(path))}")
+    if won:
+        say(f'to use them, set tuning = "{escape(str(path.absolute()))}" in \\[runtime] of a platform definition')
 
 
 def tell_fallback(asked: str, reason: str, used: str) -> None:

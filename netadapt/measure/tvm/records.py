@@ -54,6 +54,11 @@ class TunedKernel(BaseModel):
     #: Steps that make the candidate from the function, as TVM writes them down; None where ours is as fast.
     trace: list[Any] | None
 
+    @property
+    def won(self) -> bool:
+        """Whether the best candidate is used instead of our kernel."""
+        return self.trace is not None
+
 
 class _File(BaseModel):
     """The layout of a file of records."""
@@ -141,7 +146,7 @@ class Records:
     @property
     def digest(self) -> str:
         """Hash of what the records change in compiled code, 16 hexadecimal digits."""
-        changes = [[kernel.workload, kernel.trace] for kernel in self.kernels if kernel.trace is not None]
+        changes = [[kernel.workload, kernel.trace] for kernel in self.kernels if kernel.won]
         return hashlib.sha256(_canonical(changes)).hexdigest()[:16]
 
 
@@ -154,7 +159,7 @@ class Replay:
     """
 
     def __init__(self, records: Records) -> None:
-        self._kernels = [kernel for kernel in records.kernels if kernel.trace is not None]
+        self._kernels = [kernel for kernel in records.kernels if kernel.won]
         self._functions = Functions(self._kernels)
 
     def __call__(self, function: tirx.PrimFunc) -> tirx.PrimFunc | None:
