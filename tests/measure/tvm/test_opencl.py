@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from opencl_models import model, zoo_network
+from tvm_models import model, zoo_network
 
 pytest.importorskip("tvm", reason="Apache TVM is not installed")
 pytest.importorskip("ziglang", reason="ziglang is not installed")

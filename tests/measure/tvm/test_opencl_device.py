@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from opencl_models import model, pointwise_chain, squeeze_excite, zoo_network
+from tvm_models import model, pointwise_chain, squeeze_excite, zoo_network
 from typer.testing import CliRunner
 
 pytest.importorskip("tvm", reason="Apache TVM is not installed")

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from opencl_models import model, pointwise_chain, squeeze_excite
+from tvm_models import model, pointwise_chain, squeeze_excite
 
 pytest.importorskip("tvm", reason="Apache TVM is not installed")
 

@@ -1,4 +1,4 @@
-"""Models for the tests of OpenCL."""
+"""Models for the tests of this folder."""
 
 from __future__ import annotations
 
