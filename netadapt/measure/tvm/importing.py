@@ -31,7 +31,7 @@ def imported(model: bytes, name: str = "model") -> tvm.IRModule:
         module = from_onnx(proto, keep_params_in_input=False)
         module = relax.transform.FoldConstant()(_Weights(module).module())
     except Exception as error:  # TVM raises errors of many types here
-        raise MeasurementError(f"{name}: TVM cannot import it: {_first_line(error)}") from error
+        raise MeasurementError(f"{name}: TVM cannot import it: {_last_line(error)}") from error
     return _Limits(module).module()
 
 
@@ -132,8 +132,17 @@ def _parsed(model: bytes, name: str) -> onnx.ModelProto:
         proto = onnx.load_model_from_string(model)
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf's errors are not part of onnx's interface
-        raise ModelError(f"{name}: not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{name}: not a valid ONNX model: {' '.join(str(error).split())}") from error
+    _remove_dropout(proto.graph)
     return proto
+
+
+def _remove_dropout(graph: onnx.GraphProto) -> None:
+    """Dropout does nothing outside of training, and TVM's change of layouts fails over its two results."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for index, node in enumerate(graph.node):
+        if node.op_type == "Dropout" and used.isdisjoint(node.output[1:]):
+            graph.node[index].CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
 
 
 def _marked(proto: onnx.ModelProto) -> bytes:
@@ -206,7 +215,7 @@ def _substituted(value: relax.Expr, replaced: Mapping[relax.Var, relax.Var]) -> 
     return value
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
 
