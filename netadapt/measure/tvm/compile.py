@@ -24,6 +24,8 @@ _INSTALL = "pip install 'netadapt[tvm]'"
 #: Modules of this folder that make kernels for CPUs alone; those for GPUs alone are called opencl and more.
 _CPU_MODULES = ("code", "cpu", "kernels", "vector_unit", "window")
 _TUNING_MODULES = ("records", "tuning")
+#: Modules that judge results, which changes no code.
+_CHECKING_MODULES = ("checked_library", "reference")
 
 
 def compile_model(model: bytes, runtime: TvmRuntime, interior: bool = False, name: str = "model") -> Library:
@@ -194,8 +196,8 @@ def _sources_digest(target_kind: str) -> str:
 
 
 def _is_for(target_kind: str, module: str) -> bool:
-    if module in _TUNING_MODULES:
-        # What they find is told by the records' own digest.
+    if module in (*_TUNING_MODULES, *_CHECKING_MODULES):
+        # What tuning finds is told by the records' own digest.
         return False
     if module in _CPU_MODULES:
         return target_kind == "llvm"
