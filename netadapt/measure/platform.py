@@ -55,7 +55,7 @@ class TvmTarget(Section):
     mcpu: str | None = None
     #: Features of the core besides those that `mcpu` implies, such as "+neon".
     mattr: _Names = ()
-    #: Whose OpenCL: kernels are laid out differently; only with kind "opencl".
+    #: Whose OpenCL, which sets its limits; only with kind "opencl".
     gpu: Literal["generic", "adreno", "mali"] | None = None
     #: What links libraries: a compiler's command, such as "aarch64-linux-gnu-gcc" or the path of the NDK's clang, or
     #: "ziglang", the Python package, which links for every system.
