@@ -11,9 +11,11 @@ from tvm_models import model
 pytest.importorskip("tvm", reason="Apache TVM is not installed")
 
 from netadapt.measure.platform import load_platform
+from netadapt.measure.tvm import cpu
 from netadapt.measure.tvm.compile import compile_model
 from netadapt.measure.tvm.local import TvmProgram
 from netadapt.measure.tvm.reference import example
+from netadapt.measure.tvm.vector_unit import VectorUnit
 from netadapt.measure.tvm.window import Window
 from netadapt.network.workload import ACTIVATIONS, Workload
 from netadapt.network.workload_onnx import workload_to_onnx
@@ -152,6 +154,52 @@ def test_concatenations(widths, size, batch, activation):
 @pytest.mark.parametrize("interior", [True, False], ids=["interior", "whole"])
 def test_windows_that_are_cut(workload, interior):
     require_right(workload, interior)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload("conv", (256,), 33, (29, 29), bias=True, activation="relu6"),
+        Workload("conv", (250,), 17, (13, 13), batch=5),
+        Workload("conv", (65,), 18, (47, 47), (3, 3), (1, 1), (1, 1), activation="relu"),
+        Workload("conv", (128,), 36, (47, 31), (3, 3), (2, 2), (1, 1), groups=2),
+        Workload("conv", (97,), 97, (53, 53), (5, 5), (2, 2), (2, 2), groups=97, bias=True),
+        Workload("conv", (3,), 33, (97, 97), (3, 3), (2, 2), (1, 1), bias=True, activation="hardswish"),
+        Workload("linear", (1280,), 1001, bias=True, batch=3),
+        Workload("global_avg_pool", (130,), 130, (49, 49)),
+    ],
+    ids=str,
+)
+def test_layers_that_are_cut_into_blocks_for_the_caches(workload):
+    require_right(workload)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        VectorUnit(lanes=4, most_sums=21, by_element=True),
+        VectorUnit(lanes=4, most_sums=21, by_element=False),
+        VectorUnit(lanes=8, most_sums=12, by_element=False),
+        VectorUnit(lanes=16, most_sums=20, by_element=False),
+    ],
+    ids=["neon", "neon in order", "avx", "avx512"],
+)
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload("conv", (39,), 37, (7, 11), bias=True, activation="relu6"),
+        Workload("conv", (13,), 22, (13, 9), (3, 3), (1, 1), (1, 1), activation="hardswish"),
+        Workload("conv", (21,), 33, (10, 9), (3, 2), (2, 1), (1, 1), groups=3, bias=True),
+        Workload("conv", (33,), 33, (13, 17), (5, 5), (2, 2), (2, 2), groups=33, bias=True),
+        Workload("avg_pool", (19,), 19, (9, 9), (3, 3), (2, 2), (1, 1), ceil_mode=True),
+        Workload("linear", (51,), 43, bias=True, batch=2),
+    ],
+    ids=str,
+)
+def test_kernels_for_the_vector_units_of_other_cores(unit, workload, monkeypatch):
+    """Their code is for this machine, which splits or joins the vectors that it does not have."""
+    monkeypatch.setattr(cpu, "vector_unit", lambda target: unit)
+    require_right(workload)
 
 
 def test_a_model_of_which_no_window_meets_the_image():
