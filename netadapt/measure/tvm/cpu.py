@@ -37,10 +37,11 @@ _LOWEST = -3.4028234663852886e38
 KernelFor = Callable[[tirx.PrimFunc], tirx.PrimFunc | None]
 
 
-def cpu_pipeline(target: tvm.target.Target, tuned: KernelFor | None = None) -> tvm.ir.transform.Pass:
+def cpu_pipeline(target: tvm.target.Target, tuned: KernelFor | None = None) -> Callable[[tvm.IRModule], tvm.IRModule]:
     """From an imported model to kernels for the CPU of a target: those that tuning found, and ours for all others."""
-    kernels_of = _pass(lambda module: _with_kernels(module, target, tuned), "netadapt_kernels")
-    return tvm.transform.Sequential([fusing_pipeline(target), kernels_of])
+    fused = fusing_pipeline(target)
+    # Not a pass: TVM gives errors out of one another type.
+    return lambda module: _with_kernels(fused(module), target, tuned)
 
 
 def fusing_pipeline(target: tvm.target.Target) -> tvm.ir.transform.Pass:

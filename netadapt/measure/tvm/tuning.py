@@ -8,6 +8,7 @@ also faster than our kernel when both are timed interleaved. Imports TVM.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import GenericConst
 from tvm.s_tir import meta_schedule
+from tvm.s_tir.meta_schedule import _ffi_api
+from tvm.s_tir.meta_schedule.logging import get_logging_func
 
 from netadapt.errors import DeviceBusy, DeviceLost, MeasurementError, TuningError
 from netadapt.measure.compare import Pairing, clean_costs, collect_pairs, paired_ratio, verdict
@@ -180,18 +183,8 @@ class MetaScheduleSearch:
     """
 
     def __init__(self, function: tirx.PrimFunc, target: TvmTarget, trials: int, seed: int) -> None:
-        self._context = meta_schedule.TuneContext(
-            function.with_attr("global_symbol", "main"),
-            target=compiler_target(target),
-            space_generator=_space(),
-            search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
-                population_size=4 * _BATCH, init_min_unmeasured=_BATCH, genetic_num_iters=2
-            ),
-            # MetaSchedule takes 1 and above.
-            rand_state=seed + 1,
-            num_threads=1,
-        )
-        self._target = self._context.target
+        self._target = compiler_target(target)
+        self._context = _context(function, self._target, seed)
         # The best of these are the parents of the next candidates.
         self._database = meta_schedule.database.MemoryDatabase()
         self._workload = self._database.commit_workload(self._context.mod)
@@ -224,6 +217,34 @@ class MetaScheduleSearch:
                 )
                 self._database.commit_tuning_record(record)
         self._context.notify_runner_results(self._asked, results)
+
+
+def _context(function: tirx.PrimFunc, target: tvm.target.Target, seed: int) -> meta_schedule.TuneContext:
+    """TVM's search for one function.
+
+    `TuneContext` is made without its Python constructor, which first imports the instructions of all tensor cores. No
+    rule here uses them, and it takes a minute: each of some hundred functions looks through all modules of Python.
+    """
+    context = meta_schedule.TuneContext.__new__(meta_schedule.TuneContext)
+    strategy = meta_schedule.search_strategy.EvolutionarySearch(
+        population_size=4 * _BATCH, init_min_unmeasured=_BATCH, genetic_num_iters=2
+    )
+    module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    # MetaSchedule takes 1 and above for a seed.
+    name, threads, random = "main", 1, seed + 1
+    context.__init_handle_by_constructor__(
+        _ffi_api.TuneContext,
+        module,
+        target,
+        _space(),
+        strategy,
+        name,
+        threads,
+        random,
+        get_logging_func(logging.getLogger(__name__)),
+    )
+    _ffi_api.TuneContextInitialize(context)
+    return context
 
 
 def _space() -> meta_schedule.space_generator.PostOrderApply:
