@@ -22,7 +22,7 @@ from netadapt.network.workload_onnx import workload_to_onnx
 
 pytestmark = pytest.mark.timeout(120)
 #: Each example is compiled, which takes a second or less; the same ones every time.
-few = settings(max_examples=8, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 
 channels = st.integers(1, 40)
 lengths = st.integers(1, 19)
@@ -178,11 +178,9 @@ def test_layers_that_are_cut_into_blocks_for_the_caches(workload):
     "unit",
     [
         VectorUnit(lanes=4, most_sums=21, by_element=True),
-        VectorUnit(lanes=4, most_sums=21, by_element=False),
-        VectorUnit(lanes=8, most_sums=12, by_element=False),
         VectorUnit(lanes=16, most_sums=20, by_element=False),
     ],
-    ids=["neon", "neon in order", "avx", "avx512"],
+    ids=["neon", "avx512"],
 )
 @pytest.mark.parametrize(
     "workload",
@@ -190,6 +188,8 @@ def test_layers_that_are_cut_into_blocks_for_the_caches(workload):
         Workload("conv", (39,), 37, (7, 11), bias=True, activation="relu6"),
         Workload("conv", (13,), 22, (13, 9), (3, 3), (1, 1), (1, 1), activation="hardswish"),
         Workload("conv", (21,), 33, (10, 9), (3, 2), (2, 1), (1, 1), groups=3, bias=True),
+        # More than a panel of weights for each group.
+        Workload("conv", (6,), 140, (7, 5), (3, 3), (1, 1), (1, 1), groups=2),
         Workload("conv", (33,), 33, (13, 17), (5, 5), (2, 2), (2, 2), groups=33, bias=True),
         Workload("avg_pool", (19,), 19, (9, 9), (3, 3), (2, 2), (1, 1), ceil_mode=True),
         Workload("linear", (51,), 43, bias=True, batch=2),
