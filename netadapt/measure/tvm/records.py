@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -176,7 +176,7 @@ class Replay:
 class Functions:
     """Finds what is known of a fused function, by its structure: names do not matter."""
 
-    def __init__(self, kernels: list[TunedKernel]) -> None:
+    def __init__(self, kernels: Sequence[TunedKernel]) -> None:
         import tvm_ffi
 
         self._known: dict[int, list[tuple[tirx.PrimFunc, TunedKernel]]] = {}

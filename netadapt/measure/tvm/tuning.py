@@ -377,7 +377,7 @@ def tune(
 
     """
     target = _require_tunable(platform)
-    records = _records(path, platform, target)
+    _records(path, platform, target)
     observer = observer or _Silent()
     observer.stage("compiling")
     functions = fused_functions(model, target, name)
@@ -388,7 +388,7 @@ def tune(
         functions = tuning.slowest(functions, most_kernels)
         results = []
         for number, function in enumerate(functions, 1):
-            known = Functions(list(records.kernels)).find(function.function)
+            known = Functions(_records(path, platform, target).kernels).find(function.function)
             if known and known.trials >= trials:
                 results.append(Tuned(known, function.calls, new=False))
                 continue
@@ -396,8 +396,8 @@ def tune(
             kernel = tuning.tuned(function, partial(make_search, function.function, target, trials, seed), trials)
             if known:
                 kernel = kernel.model_copy(update={"workload": known.workload})
-            records = records.with_kernel(kernel)
-            records.write(path)
+            # Read again: another process may tune other kernels meanwhile.
+            _records(path, platform, target).with_kernel(kernel).write(path)
             results.append(Tuned(kernel, function.calls, new=True))
     return results
 
