@@ -22,7 +22,7 @@ _ONE_AT_A_TIME = threading.Lock()
 _CONFIG = {"tirx.disable_storage_rewrite": True}
 _INSTALL = "pip install 'netadapt[tvm]'"
 #: Modules of this folder that make kernels for CPUs alone; those for GPUs alone are called opencl and more.
-_CPU_MODULES = ("code", "cpu", "kernels", "vector_unit", "window")
+_CPU_MODULES = ("code", "cpu", "expressions", "kernels", "marks", "operators", "vector_unit", "window")
 _TUNING_MODULES = ("records", "tuning")
 #: Modules that judge results, which changes no code.
 _CHECKING_MODULES = ("checked_library", "reference")
