@@ -1,6 +1,8 @@
 """How fast TVM's code is with our kernels, and how fast boards fill a table."""
 
+import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -75,8 +77,8 @@ def test_workload_all_in(benchmark: BenchmarkFixture, workload: Workload) -> Non
 
 @simulated
 def test_two_boards_against_one(benchmark: BenchmarkFixture) -> None:
-    """The same layers on one board and on two, each board with a worker of its own; in turn, in one run."""
-    rates = {1: 0.0, 2: 0.0}
+    """The same layers on one board and on two, in turn; the median, because the second core may be taken for a while."""
+    speedups: list[float] = []
     with board(1) as one, board(2) as two:
         for device, count in ((one, 1), (two, 2)):
             fill(device, count, [Workload("conv", (8 + index,), 8, (4, 4)) for index in range(2 * count)])
@@ -84,15 +86,21 @@ def test_two_boards_against_one(benchmark: BenchmarkFixture) -> None:
         def measure() -> None:
             for first in range(0, len(LAYERS), 14):
                 part = LAYERS[first : first + 14]
-                for device, count in ((one, 1), (two, 2)):
-                    begin = time.perf_counter()
-                    fill(device, count, part)
-                    rates[count] += time.perf_counter() - begin
+                alone, together = (
+                    seconds(lambda part=part: fill(one, 1, part)),
+                    seconds(lambda part=part: fill(two, 2, part)),
+                )
+                speedups.append(alone / together)
 
         benchmark.pedantic(measure, rounds=1)
-    benchmark.extra_info["seconds"] = {str(count): spent for count, spent in rates.items()}
-    benchmark.extra_info["speedup"] = rates[1] / rates[2]
-    assert rates[1] / rates[2] >= LEAST_SPEEDUP_OF_TWO
+    benchmark.extra_info["speedups"] = speedups
+    assert statistics.median(speedups) >= LEAST_SPEEDUP_OF_TWO
+
+
+def seconds(run: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 def board(count: int) -> RpcDevice:
