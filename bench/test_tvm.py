@@ -77,7 +77,7 @@ def test_workload_all_in(benchmark: BenchmarkFixture, workload: Workload) -> Non
 
 @simulated
 def test_two_boards_against_one(benchmark: BenchmarkFixture) -> None:
-    """The same layers on one board and on two, in turn; the median, because the second core may be taken for a while."""
+    """The same layers on one board and on two, in turn; the median, as the second core may be taken for a while."""
     speedups: list[float] = []
     with board(1) as one, board(2) as two:
         for device, count in ((one, 1), (two, 2)):

@@ -115,7 +115,7 @@ def made_with(installation: Installation) -> dict[str, dict[str, str]]:
             "scripts": identities[PLATFORMS[0]]["scripts"],
             "onnx": metadata.version("onnx"),
             "boards' scripts": identity(load_platform(TVM_PLATFORMS[0]))["scripts"],
-            "schedules": schedules()["schedules"],
+            "schedules": schedules("llvm")["schedules"],
             **{name: facts["core"] for name, facts in identities.items()},
         },
     }
