@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from netadapt.errors import MeasurementError, NetAdaptError
@@ -55,7 +57,7 @@ def _compiled(model: bytes, runtime: TvmRuntime, interior: bool, name: str) -> L
     module = importing.interior(model, name) if interior else importing.imported(model, name)
     target = compiler_target(runtime.target)
     passes = _pipeline(runtime, target)
-    with _compiling(name), target:
+    with compiling(name), target:
         scheduled = passes(module)
     inputs, outputs = importing.tensors(model, moved=interior)
     return Library(built(scheduled, runtime.target, name), inputs, outputs, _general_kernels(scheduled))
@@ -73,19 +75,44 @@ def built(scheduled: Any, target: TvmTarget, name: str) -> bytes:
     from netadapt.measure.tvm.linker import linked
 
     compiler = compiler_target(target)
-    with _compiling(name), tvm.transform.PassContext(config=_CONFIG):
+    with compiling(name), tvm.transform.PassContext(config=_CONFIG):
         executable = tvm.compile(scheduled, target=compiler, relax_pipeline=_lowering(compiler))
-    return linked(executable, target)
+        return linked(executable, target)
 
 
 @contextmanager
-def _compiling(name: str) -> Iterator[None]:
+def compiling(name: str) -> Iterator[None]:
+    """Make whatever TVM raises meanwhile a MeasurementError that names the model."""
+    with _interruption() as noted:
+        try:
+            yield
+        except NetAdaptError:
+            raise
+        except Exception as error:  # TVM raises errors of many types here
+            if noted.is_set():
+                raise KeyboardInterrupt from None
+            raise MeasurementError(f"{name}: TVM cannot compile it: {error}") from error
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Note whether Ctrl-C was pressed: where that meets Python code called by TVM, it comes out as a RuntimeError."""
+    noted = threading.Event()
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        # Signals go to the main thread only.
+        yield noted
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
     try:
-        yield
-    except NetAdaptError:
-        raise
-    except Exception as error:  # TVM raises errors of many types here
-        raise MeasurementError(f"{name}: TVM cannot compile it: {error}") from error
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def require_tvm() -> None:

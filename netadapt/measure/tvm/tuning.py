@@ -33,7 +33,7 @@ from netadapt.measure.platform import Limits, Platform, TvmRuntime, TvmTarget
 from netadapt.measure.protocol import BlockSource, collect
 from netadapt.measure.tvm import importing
 from netadapt.measure.tvm.checked_library import CheckedLibrary
-from netadapt.measure.tvm.compile import built, compiler_target, cpu_fields
+from netadapt.measure.tvm.compile import built, compiler_target, compiling, cpu_fields
 from netadapt.measure.tvm.cpu import fusing_pipeline, is_fused, our_kernel
 from netadapt.measure.tvm.library import ENTRY, Library, Tensor
 from netadapt.measure.tvm.records import Functions, Records, TunedKernel, workload_of
@@ -86,8 +86,8 @@ class FusedFunction:
         random = np.random.default_rng(0)
         inputs = {tensor.name: activations(random, tensor.shape).astype(tensor.dtype) for tensor in self.inputs}
         here = TvmTarget(kind="llvm")
-        with tvm.transform.PassContext(opt_level=0):
-            executable = tvm.compile(self._module(self.function), compiler_target(here), relax_pipeline="default")
+        with compiling(self.name):
+            executable = tvm.compile(self._module(self.function), compiler_target(here))
         machine = VirtualMachine(executable, tvm.cpu())
         result = machine[ENTRY](*(tvm.runtime.tensor(array) for array in inputs.values()))
         return Example(inputs, {_OUTPUT: result.numpy()})
@@ -117,8 +117,9 @@ def fused_functions(model: bytes, target: TvmTarget, name: str = "model") -> lis
 
     """
     compiler = compiler_target(target)
-    with compiler:
-        module = fusing_pipeline(compiler)(importing.imported(model, name))
+    imported = importing.imported(model, name)
+    with compiling(name), compiler:
+        module = fusing_pipeline(compiler)(imported)
     found: list[FusedFunction] = []
     for block in module[ENTRY].body.blocks:
         for binding in block.bindings:
@@ -200,10 +201,14 @@ class MetaScheduleSearch:
             database=self._database,
             cost_model=meta_schedule.cost_model.RandomModel(seed=self._seed),
         )
-        while asked := self._context.generate_measure_candidates():
-            self._asked = list(asked)
-            yield [_candidate(each.sch) for each in self._asked]
+        while asked := self._generated():
+            self._asked = asked
+            yield [_candidate(each.sch) for each in asked]
         self._context.post_tuning()
+
+    def _generated(self) -> list[Any]:
+        with compiling("MetaSchedule"):
+            return list(self._context.generate_measure_candidates() or [])
 
     def tell(self, costs_ns: Sequence[float | None]) -> None:
         """See `Search.tell`."""
