@@ -1,4 +1,4 @@
-"""Every network of the zoo takes the path of a real board: compiled, uploaded through a tracker, run by an arm64 machine."""
+"""Every network of the zoo takes the path of a real board: compiled, uploaded through a tracker, run on arm64."""
 
 import pytest
 
