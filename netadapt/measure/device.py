@@ -9,16 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
+import netadapt
 from netadapt.errors import MeasurementError, UnknownNameError
+from netadapt.measure import machine
 from netadapt.measure.lock import MeasuringLock
-from netadapt.measure.measurement import Measurement
+from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.model_file import Model as Model
 from netadapt.measure.platform import Platform, load_platform
-from netadapt.measure.protocol import BlockSource
+from netadapt.measure.protocol import PROTOCOL_VERSION, BlockSource
 from netadapt.network.workload import Workload
 
 
@@ -107,6 +110,36 @@ class Device(ABC):
         """
         self.require_metric(metric)
         return self.workload_costs(workload)[metric]
+
+    def provenance(
+        self, form: str, *, runtime: str, runtime_version: str, machine_name: str, cores: int, system: str
+    ) -> Provenance:
+        """Where a number of this device comes from.
+
+        Args:
+            form: what ran, see `Provenance`.
+            runtime: the Python distribution that ran it.
+            runtime_version: its version.
+            machine_name: what it ran on.
+            cores: how many cores that has.
+            system: its operating system.
+
+        """
+        return Provenance(
+            platform=self.platform.name,
+            requested=self.requested,
+            fingerprint=self.fingerprint,
+            protocol_version=PROTOCOL_VERSION,
+            netadapt=netadapt.__version__,
+            runtime=runtime,
+            runtime_version=runtime_version,
+            machine=machine_name,
+            cores=cores,
+            os=system,
+            date=datetime.now(UTC).date().isoformat(),
+            commit=machine.commit(),
+            form=form,
+        )
 
     def require_metric(self, metric: str) -> None:
         """Raise UnknownNameError unless the platform offers the metric."""

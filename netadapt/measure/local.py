@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from itertools import cycle
@@ -15,15 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt import __version__
 from netadapt.errors import NetAdaptError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.gauge import Gauge
 from netadapt.measure.lock import MeasuringLock
-from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.platform import Platform
-from netadapt.measure.protocol import PROTOCOL_VERSION, BlockSource, CallableSource, Sample, Timing, collect
+from netadapt.measure.protocol import BlockSource, CallableSource, Timing, collect, latency_of
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 #: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
@@ -111,39 +109,16 @@ class LocalDevice(Device):
     def _latency(self, run: Callable[[], object], timing: Timing, form: str) -> Measurement:
         source = self._source(run, timing)
         source.warm_up()
-        return self._measurement(collect(source, timing), form)
+        return latency_of(collect(source, timing), self.platform.tier, self._origin(form))
 
-    def _measurement(self, sample: Sample, form: str) -> Measurement:
-        return Measurement(
-            metric="latency",
-            unit=UNITS["latency"],
-            value=round(sample.first_quartile),
-            minimum=round(sample.minimum),
-            median=round(sample.median),
-            mad=round(sample.mad),
-            samples=sample.samples,
-            clean_fraction=sample.clean_fraction,
-            relative_half_width=sample.relative_half_width,
-            status=sample.status,
-            tier=self.platform.tier,
-            provenance=self._provenance(form),
-        )
-
-    def _provenance(self, form: str) -> Provenance:
-        return Provenance(
-            platform=self.platform.name,
-            requested=self.requested,
-            fingerprint=self.fingerprint,
-            protocol_version=PROTOCOL_VERSION,
-            netadapt=__version__,
+    def _origin(self, form: str) -> Provenance:
+        return self.provenance(
+            form,
             runtime=self._distribution,
             runtime_version=version(self._distribution),
-            machine=machine.cpu_model(),
+            machine_name=machine.cpu_model(),
             cores=machine.cores(),
-            os=machine.operating_system(),
-            date=datetime.now(UTC).date().isoformat(),
-            commit=machine.commit(),
-            form=form,
+            system=machine.operating_system(),
         )
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from netadapt.measure import statistics
 from netadapt.measure.gauge import Gauge
-from netadapt.measure.measurement import Status
+from netadapt.measure.measurement import UNITS, Measurement, Provenance, Status, Tier
 
 #: Part of the key of every table entry: raise it when a change below changes the numbers.
 PROTOCOL_VERSION = 2
@@ -176,6 +176,24 @@ def collect(source: BlockSource, timing: Timing, now_ns: Callable[[], int] = tim
         if late:
             contended = len(clean) < timing.contended_below * len(blocks)
             return _summary(blocks, clean, width, "contended" if contended else "unconverged")
+
+
+def latency_of(sample: Sample, tier: Tier, provenance: Provenance) -> Measurement:
+    """The latency that a series of blocks, in ns, shows."""
+    return Measurement(
+        metric="latency",
+        unit=UNITS["latency"],
+        value=round(sample.first_quartile),
+        minimum=round(sample.minimum),
+        median=round(sample.median),
+        mad=round(sample.mad),
+        samples=sample.samples,
+        clean_fraction=sample.clean_fraction,
+        relative_half_width=sample.relative_half_width,
+        status=sample.status,
+        tier=tier,
+        provenance=provenance,
+    )
 
 
 def _relative_half_width(costs: list[float], timing: Timing) -> float | None:

@@ -15,26 +15,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from netadapt import __version__
 from netadapt.errors import (
     DeviceBusy,
     DeviceLost,
     KernelCrashed,
     MeasurementError,
-    ModelError,
     NetAdaptError,
     SessionTimeout,
 )
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import version
-from netadapt.measure.measurement import UNITS, Measurement, Provenance
+from netadapt.measure.measurement import Measurement, Provenance
+from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, Rpc, TvmRuntime
-from netadapt.measure.protocol import PROTOCOL_VERSION, Block, BlockSource, Sample, Timing
+from netadapt.measure.protocol import Block, BlockSource, Sample, Timing, latency_of
 from netadapt.measure.rpc.boards import KEY, EmulatedBoards
 from netadapt.measure.rpc.emulated import emulated_core
 from netadapt.measure.rpc.supervisor import Worker
@@ -234,11 +232,11 @@ class RpcDevice(Device):
 
     def _costs(self, job: _Job) -> dict[str, Measurement]:
         outcome = self._outcome(job, timed=bool(self.platform.metrics))
-        provenance = self._provenance(job.form, outcome.facts["board"])
+        provenance = self._origin(job.form, outcome.facts["board"])
         if self._core and outcome.counts:
             return simulated_costs(self.platform, self._core, outcome.counts, provenance)
         if outcome.sample:
-            return {"latency": _latency(outcome.sample, self.platform, provenance)}
+            return {"latency": latency_of(outcome.sample, self.platform.tier, provenance)}
         return {}
 
     def _details(self, job: _Job) -> dict[str, Any]:
@@ -306,12 +304,7 @@ class RpcDevice(Device):
         return {name: base64.b64decode(content) for name, content in files.items()}
 
     def _model_job(self, model: Model) -> _Job:
-        name = str(model) if isinstance(model, Path) else "model"
-        try:
-            content = model.read_bytes() if isinstance(model, Path) else model
-        except OSError as error:
-            raise ModelError(f"{name}: cannot be read: {error.strerror}") from error
-        return _Job(content, name, MODEL, self._timing(self.platform.network_timing()))
+        return _Job(model_bytes(model), model_name(model), MODEL, self._timing(self.platform.network_timing()))
 
     def _workload_job(self, workload: Workload) -> _Job:
         from netadapt.network.workload_onnx import workload_to_onnx
@@ -328,26 +321,19 @@ class RpcDevice(Device):
             return replace(timing, min_cpu_share=0.0)
         return timing
 
-    def _provenance(self, form: str, board: dict[str, Any]) -> Provenance:
+    def _origin(self, form: str, board: dict[str, Any]) -> Provenance:
         runtime = _DISTRIBUTIONS[self.platform.runtime.name]
         if self._core:
             return simulated_provenance(self, self._core, require(self.platform.name), runtime, form)
-        return Provenance(
-            platform=self.platform.name,
-            requested=self.requested,
-            fingerprint=self.fingerprint,
-            protocol_version=PROTOCOL_VERSION,
-            netadapt=__version__,
+        return self.provenance(
+            form,
             runtime=runtime,
             # TVM's is the same on both sides.
             runtime_version=board["onnxruntime"] if runtime == "onnxruntime" else version(runtime),
-            machine=board.get("machine", self._limits.board),
+            machine_name=board.get("machine", self._limits.board),
             # A server of TVM's own does not tell.
             cores=board.get("cores", 1),
-            os=board.get("os", "unknown"),
-            date=datetime.now(UTC).date().isoformat(),
-            commit=machine.commit(),
-            form=form,
+            system=board.get("os", "unknown"),
         )
 
     def _count_boards(self) -> int:
@@ -430,23 +416,6 @@ def _conditions(job: _Job, reached: Rpc) -> dict[str, Any]:
         # It cools while it has a session, which must not end by that.
         "cooling_limit_s": min(_COOLING_LIMIT_S, reached.session_limit_s / 4),
     }
-
-
-def _latency(sample: Sample, platform: Platform, provenance: Provenance) -> Measurement:
-    return Measurement(
-        metric="latency",
-        unit=UNITS["latency"],
-        value=round(sample.first_quartile),
-        minimum=round(sample.minimum),
-        median=round(sample.median),
-        mad=round(sample.mad),
-        samples=sample.samples,
-        clean_fraction=sample.clean_fraction,
-        relative_half_width=sample.relative_half_width,
-        status=sample.status,
-        tier=platform.tier,
-        provenance=provenance,
-    )
 
 
 def _require_client(platform: Platform) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from netadapt import __version__
 from netadapt.errors import MeasurementError
-from netadapt.measure import machine
 from netadapt.measure.device import Device
 from netadapt.measure.measurement import UNITS, Measurement, Provenance
 from netadapt.measure.platform import Platform
-from netadapt.measure.protocol import PROTOCOL_VERSION
 from netadapt.measure.simulator.core import Core
 from netadapt.measure.simulator.counts import Counts
 from netadapt.measure.simulator.energy import energy_pj, latency_ns
@@ -62,20 +57,13 @@ def simulated_provenance(
 
     """
     versions = installation.versions
-    return Provenance(
-        platform=device.platform.name,
-        requested=device.requested,
-        fingerprint=device.fingerprint,
-        protocol_version=PROTOCOL_VERSION,
-        netadapt=__version__,
+    return device.provenance(
+        form,
         runtime=distribution,
         runtime_version=versions[distribution],
-        machine=core.title,
+        machine_name=core.title,
         cores=1,
-        os=f"QEMU {versions['qemu']}, libc6 {versions['libc6']}",
-        date=datetime.now(UTC).date().isoformat(),
-        commit=machine.commit(),
-        form=form,
+        system=f"QEMU {versions['qemu']}, libc6 {versions['libc6']}",
     )
 
 

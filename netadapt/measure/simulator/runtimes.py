@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from netadapt.errors import ModelError
 from netadapt.measure.device import Model
+from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Runtime
 from netadapt.measure.simulator.guest import Request
 from netadapt.network.workload import Workload
@@ -35,10 +35,9 @@ class GuestRuntime:
 def _ort_model(model: Model, alone: bool = False) -> Request:
     from netadapt.measure.zeroed import zeroed_onnx
 
-    content = _read(model) if isinstance(model, Path) else model
     # The instructions do not depend on the weights, and QEMU multiplies by zero twice as fast as by anything else.
-    content = zeroed_onnx(content)
-    name = _name(model)
+    content = zeroed_onnx(model_bytes(model))
+    name = model_name(model)
     _require_usable_inputs(content, name)
     return Request("ort_program", {"model.onnx": content}, {"alone": alone}, name)
 
@@ -90,7 +89,7 @@ def _ncnn_runtime(dtype: str) -> GuestRuntime:
 
     return GuestRuntime(
         "ncnn",
-        of_model=lambda model: request(onnx_to_ncnn(model), packed=False, name=_name(model)),
+        of_model=lambda model: request(onnx_to_ncnn(model), packed=False, name=model_name(model)),
         # Inside a network tensors are packed already.
         of_workload=lambda workload: request(workload_to_ncnn(workload), packed=True, name=str(workload)),
     )
@@ -103,22 +102,6 @@ def _layers(param: str) -> list[tuple[str, str, str]]:
     """
     lines = [line.split() for line in param.splitlines()[2:]]
     return [(line[1], line[0], line[4 + int(line[2])]) for line in lines if line and line[0] != "Input"]
-
-
-def _name(model: Model) -> str:
-    return str(model) if isinstance(model, Path) else "model"
-
-
-def _read(path: Path) -> bytes:
-    import onnx
-
-    if not path.is_file():
-        raise ModelError(f"{path}: there is no such file")
-    try:
-        # Weights may lie in files beside the model.
-        return bytes(onnx.load(str(path)).SerializeToString())
-    except Exception as error:  # protobuf's errors are not part of onnx's interface
-        raise ModelError(f"{path}: not a model that onnx can read: {error}") from error
 
 
 def guest_runtime(runtime: Runtime) -> GuestRuntime:

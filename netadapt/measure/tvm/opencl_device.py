@@ -121,9 +121,9 @@ class OpenclDevice(LocalDevice):
         require_equal(run.outputs(), [right.outputs[tensor.name] for tensor, _ in program.outputs], name)
         return run
 
-    def _provenance(self, form: str) -> Provenance:
+    def _origin(self, form: str) -> Provenance:
         facts = _device_facts()
-        return replace(super()._provenance(form), machine=f"{facts['device']} ({facts['driver']})")
+        return replace(super()._origin(form), machine=f"{facts['device']} ({facts['driver']})")
 
 
 def _target(platform: Platform) -> TvmTarget:
