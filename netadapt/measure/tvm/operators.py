@@ -97,12 +97,13 @@ class Operators:
     def _mean(self, builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         (x,) = call.args
         axes = [int(axis) for axis in call.attrs.axis or []]
-        if len(_shape(x)) != 4 or axes != [1, 2] or not call.attrs.keepdims:
+        if len(_shape(x)) != 4 or axes != [1, 2]:
             return _by_tvm(builder, call)
         size = _shape(x)[1:3]
         window = Window((size[0], size[1]), (1, 1), (size[0], size[1]))
         kernel = partial(expressions.average_pool, window=window, count_padding=True, ends=[0, 0])
-        return builder.call_te(kernel, x, primfunc_name_hint="global_avg_pool")
+        pooled = builder.call_te(kernel, x, primfunc_name_hint="global_avg_pool")
+        return pooled if call.attrs.keepdims else relax.op.reshape(builder.emit(pooled), _shape(call))
 
     def _concatenation(self, builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         parts = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []

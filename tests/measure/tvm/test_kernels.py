@@ -237,6 +237,9 @@ OURS = {
     "concat": after_a_convolution(("Concat", ["a", "x", "a"], ["y"], {"axis": 1}), shape=(1, 24, 6, 6)),
     "max pool": after_a_convolution(("MaxPool", ["a"], ["y"], {**_THREE, "strides": [2, 1]}), shape=(1, 8, 3, 6)),
     "average pool": after_a_convolution(("AveragePool", ["a"], ["y"], {**_THREE, "count_include_pad": 1})),
+    "mean": after_a_convolution(
+        ("ReduceMean", ["a", "axes"], ["y"], {"keepdims": 0}), shape=(1, 8), axes=np.int64([2, 3])
+    ),
     "resize": after_a_convolution(
         ("Resize", ["a", "", "scales"], ["y"], {"mode": "linear"}),
         shape=(1, 8, 12, 12),
