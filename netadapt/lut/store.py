@@ -232,7 +232,12 @@ def _is_better(new: Measurement, old: Measurement) -> bool:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make an empty file a table, bring an older one up to date, refuse everything else."""
-    _check_owner(connection, path)
+    # In one view of the file: another process may be making it a table just now.
+    connection.execute("BEGIN")
+    try:
+        _check_owner(connection, path)
+    finally:
+        connection.execute("ROLLBACK")
     # Unlike other statements, this one does not wait for another process that is doing the same.
     _retry(lambda: connection.execute("PRAGMA journal_mode = WAL"))
     # With WAL a kill of the process cannot tear a transaction; only a power cut can lose the last ones.

@@ -15,6 +15,7 @@ from typing import Any
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure.local import version
 from netadapt.measure.platform import TvmRuntime, TvmTarget
+from netadapt.measure.tvm.cpu_target import cpu_fields
 from netadapt.measure.tvm.library import GENERAL, Library
 
 DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
@@ -134,18 +135,6 @@ def compiler_target(target: TvmTarget) -> Any:
     return Target(cpu_fields(target))
 
 
-def cpu_fields(target: TvmTarget) -> dict[str, Any]:
-    """The CPU of a target: the device's own, or the one that starts the kernels of its GPU."""
-    fields: dict[str, Any] = {"kind": "llvm", "num-cores": 1}
-    if target.mtriple:
-        fields["mtriple"] = target.mtriple
-    if target.mcpu or not target.mtriple:
-        fields["mcpu"] = target.mcpu or _this_cpu()
-    if target.mattr:
-        fields["mattr"] = list(target.mattr)
-    return fields
-
-
 def _pipeline(runtime: TvmRuntime, compiler: Any) -> Any:
     """The passes from an imported model to scheduled kernels."""
     if runtime.target.kind == "opencl":
@@ -203,14 +192,6 @@ def tuning_identity(runtime: TvmRuntime) -> dict[str, str]:
     from netadapt.measure.tvm.records import Records, records_path
 
     return {"tuning": Records.read(records_path(runtime.tuning)).digest}
-
-
-@cache
-def _this_cpu() -> str:
-    import tvm
-
-    name: str = tvm.target.codegen.llvm_get_system_cpu()
-    return name
 
 
 @cache

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.s_tir import dlight
 
 from netadapt.measure.platform import TvmTarget
-from netadapt.measure.tvm.compile import cpu_fields
+from netadapt.measure.tvm.cpu_target import cpu_fields
 from netadapt.measure.tvm.importing import channels_last
 from netadapt.measure.tvm.library import GENERAL
 from netadapt.measure.tvm.opencl_schedules import Elementwise, Sums

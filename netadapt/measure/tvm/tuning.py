@@ -33,8 +33,9 @@ from netadapt.measure.platform import Limits, Platform, TvmRuntime, TvmTarget
 from netadapt.measure.protocol import BlockSource, collect
 from netadapt.measure.tvm import importing
 from netadapt.measure.tvm.checked_library import CheckedLibrary
-from netadapt.measure.tvm.compile import built, compiler_target, compiling, cpu_fields
+from netadapt.measure.tvm.compile import built, compiler_target, compiling
 from netadapt.measure.tvm.cpu import fusing_pipeline, is_fused, our_kernel
+from netadapt.measure.tvm.cpu_target import cpu_fields
 from netadapt.measure.tvm.library import ENTRY, Library, Tensor
 from netadapt.measure.tvm.records import Functions, Records, TunedKernel, workload_of
 from netadapt.measure.tvm.reference import Example

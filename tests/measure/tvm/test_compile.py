@@ -16,7 +16,8 @@ from tvm_models import model
 from netadapt.errors import MeasurementError, ModelError
 from netadapt.measure.platform import TvmTarget, load_platform
 from netadapt.measure.tvm import compile as compiling
-from netadapt.measure.tvm.compile import compile_model, compiler_target, cpu_fields, identity
+from netadapt.measure.tvm.compile import compile_model, compiler_target, identity
+from netadapt.measure.tvm.cpu_target import cpu_fields
 from netadapt.network.workload import Workload
 from netadapt.network.workload_onnx import workload_to_onnx
 

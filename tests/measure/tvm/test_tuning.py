@@ -22,8 +22,9 @@ from netadapt.measure.device import fingerprint, open_device
 from netadapt.measure.platform import load_platform
 from netadapt.measure.tvm import importing
 from netadapt.measure.tvm.checked_library import CheckedLibrary
-from netadapt.measure.tvm.compile import compile_model, compiler_target, cpu_fields
+from netadapt.measure.tvm.compile import compile_model, compiler_target
 from netadapt.measure.tvm.cpu import fusing_pipeline, is_fused
+from netadapt.measure.tvm.cpu_target import cpu_fields
 from netadapt.measure.tvm.records import Records, TunedKernel, records_path, scheduled, workload_of
 from netadapt.measure.tvm.tuning import Candidate, MetaScheduleSearch, fused_functions, tune
 from netadapt.network.workload import Workload
@@ -231,8 +232,10 @@ class TestTuning:
         model, path = tmp_path / "layer.onnx", tmp_path / "records.json"
         model.write_bytes(MODEL)
         arguments = ["tune", str(model), "--trials", "2", "--records", str(path)]
+        # A job in the background of a shell ignores Ctrl-C, and so would what it starts.
+        heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         process = subprocess.Popen(
-            [sys.executable, "-c", "from netadapt.cli import main; main()", *arguments],
+            [sys.executable, "-c", heeding + "from netadapt.cli import main; main()", *arguments],
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
