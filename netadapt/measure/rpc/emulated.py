@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 from netadapt.errors import MeasurementError
 from netadapt.measure.platform import Platform, TvmRuntime
@@ -17,7 +16,7 @@ from netadapt.measure.rpc import on_device
 from netadapt.measure.simulator.core import Core
 from netadapt.measure.simulator.core_file import load_core
 from netadapt.measure.simulator.guest import SMALL_INSTRUCTIONS, START_LIMIT_S
-from netadapt.measure.simulator.guest_process import GuestProcess
+from netadapt.measure.simulator.guest_process import GuestProcess, RunsInGuest
 from netadapt.measure.simulator.install import require
 from netadapt.measure.simulator.runtimes import WARM_UP
 from netadapt.measure.tvm.library import Library
@@ -27,7 +26,7 @@ _SERVER = Path(on_device.__file__).with_name("netadapt_device.py")
 _LIBRARY = "warm_up.so"
 
 
-class EmulatedBoard:
+class EmulatedBoard(RunsInGuest):
     """A board that runs; a context manager.
 
     Args:
@@ -64,31 +63,6 @@ class EmulatedBoard:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs; one that does not has to be closed, and another started."""
-        return self._process.alive
-
-    @property
-    def pid(self) -> int:
-        """Process id of QEMU, which leads a process group of its own."""
-        return self._process.pid
-
-    @property
-    def folder(self) -> Path:
-        """Where it works."""
-        return self._process.folder
-
-    def close(self) -> None:
-        """End the board, and whatever runs on it, and remove its folder."""
-        self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _await_port(self) -> int:
         deadline = time.monotonic() + START_LIMIT_S

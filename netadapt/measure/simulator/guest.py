@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from netadapt.errors import MeasurementError, ModelError
 from netadapt.measure.simulator.core import Core
 from netadapt.measure.simulator.counts import Counts
-from netadapt.measure.simulator.guest_process import GuestProcess, ended
+from netadapt.measure.simulator.guest_process import GuestProcess, RunsInGuest, ended
 from netadapt.measure.simulator.install import Installation
 
 #: Runs that take fewer instructions than this are timed when everything is warm, larger ones as they are the first
@@ -51,7 +50,7 @@ class Request:
         return json.dumps(fields, sort_keys=True).encode()
 
 
-class Guest:
+class Guest(RunsInGuest):
     """One QEMU process with one runtime on one core. Not for several threads at once.
 
     Args:
@@ -105,31 +104,6 @@ class Guest:
         self._ask(request, profile=True)
         layers: list[dict[str, Any]] = json.loads((self.folder / "answer.json").read_text())["layers"]
         return layers
-
-    @property
-    def folder(self) -> Path:
-        """Where it finds the models."""
-        return self._process.folder
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be asked again."""
-        return self._process.alive
-
-    @property
-    def pid(self) -> int:
-        """Process id of QEMU, which leads a process group of its own."""
-        return self._process.pid
-
-    def close(self) -> None:
-        """End the process, and whatever it has forked, and remove its folder."""
-        self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _ask(self, request: Request, profile: bool) -> None:
         for name in ("report.json", "answer.json", "error.json"):

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from netadapt.errors import MeasurementError
 from netadapt.measure.simulator.core import Core
@@ -181,6 +182,37 @@ class GuestProcess:
                 stderr=errors,
                 start_new_session=True,
             )
+
+
+class RunsInGuest:
+    """What a guest of any kind has in common: its process, which ends with it."""
+
+    _process: GuestProcess
+
+    @property
+    def folder(self) -> Path:
+        """Where it works, and finds its files."""
+        return self._process.folder
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, and so can be asked again."""
+        return self._process.alive
+
+    @property
+    def pid(self) -> int:
+        """Process id of QEMU, which leads a process group of its own."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the process, and whatever it has forked, and remove its folder."""
+        self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def ended(code: int) -> str:
