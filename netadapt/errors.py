@@ -87,3 +87,11 @@ class NonFiniteLossError(NetAdaptError):
 
 class RunError(NetAdaptError):
     """A run folder that is in use, belongs to another configuration, or is damaged."""
+
+
+class CaseError(NetAdaptError):
+    """A benchmark case that does not exist, or whose definition changed without a new version."""
+
+
+class ResultsError(NetAdaptError):
+    """A results file that is truncated, edited by hand, of a newer schema, or that cannot be written."""
