@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from netadapt.errors import ResultsError
-from netadapt.measure import statistics
 from netadapt.results.schema import CaseResult, Figure, ResultFile
+from netadapt.results.shift import Shift, shift
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "BETTER", "WORSE", "AMBIGUOUS", "NOT JUDGED"]
 
@@ -25,11 +25,12 @@ REGRESSIONS: tuple[Verdict, ...] = ("SLOWER", "WORSE")
 
 #: Units in which lower is faster.
 TIME_UNITS = ("ns", "s")
+#: Units of which a share is lost or won, whatever the size of the network.
+COST_UNITS = (*TIME_UNITS, "pJ")
 
-#: Relative difference of timings below which they count as equal; see tests/results/test_compare_noise.py.
+#: Relative difference of costs below which they count as equal. A larger one is missed more often than it is
+#: imagined: tests/results/test_compare_noise.py has what follows from it.
 MARGIN = 0.05
-#: Of the interval that must exclude 1 before anything is called faster or slower.
-CONFIDENCE = 0.99
 #: Relative difference that is told where numbers are exact (a simulated clock).
 EXACT_MARGIN = 0.001
 
@@ -158,103 +159,84 @@ def _differences(a: object, b: object, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def _compare_figure(name: str, a: Figure, b: Figure, exact: bool) -> FigureComparison:
-    """Judge a figure by its rounds where it has them, else by its value."""
+def _compare_figure(name: str, a: Figure, b: Figure, simulated: bool) -> FigureComparison:
+    """Judge a figure: exactly where clocks are, by its rounds where it has them, else by its value."""
+    judgement = (
+        _unjudged(a, b)
+        or (_by_exact_cost(a, b) if simulated else None)
+        or _by_relative_rounds(a, b)
+        or _by_absolute_rounds(a, b)
+        or _by_value(a, b)
+    )
+    return FigureComparison(name, a.unit, a.value, b.value, **asdict(judgement))
 
-    def told(
-        verdict: Verdict, reason: str, ratio: float | None = None, low: float | None = None, high: float | None = None
-    ) -> FigureComparison:
-        return FigureComparison(name, a.unit, a.value, b.value, verdict, ratio, low, high, reason)
 
-    ratio = b.value / a.value if a.value > 0 and b.value > 0 else None
+@dataclass(frozen=True)
+class _Judgement:
+    verdict: Verdict
+    reason: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def _unjudged(a: Figure, b: Figure) -> _Judgement | None:
     if a.unit != b.unit or a.better != b.better:
-        return told("AMBIGUOUS", f"{a.unit}, {a.better} is better in A; {b.unit}, {b.better} in B")
+        return _Judgement("AMBIGUOUS", f"{a.better} {a.unit} is better in A, {b.better} {b.unit} in B")
     if a.better == "neither":
-        return told("NOT JUDGED", "neither direction is better", ratio)
-    if _is_exact(a) and _is_exact(b) and exact:
-        changed = abs(b.value - a.value) > EXACT_MARGIN * abs(a.value)
-        return told(_direction(a, b.value > a.value) if changed else "SAME", "exact", ratio)
-    units_a, units_b = _rounds(a), _rounds(b)
-    interval = shift_interval(units_a, units_b, CONFIDENCE) if units_a and units_b else None
-    if interval:
-        ratio, low, high = (math.exp(bound) for bound in interval)
-        return told(_judge(a, ratio, low, high), f"{len(units_a)} and {len(units_b)} rounds", ratio, low, high)
-    return told(*_judge_values(a, b), ratio)
-
-
-def _is_exact(figure: Figure) -> bool:
-    return len(set(figure.samples)) == 1
-
-
-def _rounds(figure: Figure) -> list[float]:
-    """Logarithms of the rounds, of times in units of what the reference took in the same round."""
-    samples, reference = figure.samples, figure.reference_ns
-    if not samples or min(samples) <= 0:
-        return []
-    if figure.unit in TIME_UNITS and len(reference) == len(samples) and min(reference) > 0:
-        return [math.log(sample / cost) for sample, cost in zip(samples, reference, strict=True)]
-    return [math.log(sample) for sample in samples]
-
-
-def shift_interval(a: Sequence[float], b: Sequence[float], confidence: float) -> tuple[float, float, float] | None:
-    """How far B lies above A: the median of all differences, and the interval that inverts the rank-sum test.
-
-    Hodges and Lehmann's estimate, which two spoiled rounds of seven cannot move far, and an interval that holds for
-    any continuous distribution (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, section 4.3). None
-    where there are too few rounds for one.
-    """
-    rank = rank_sum_rank(len(a), len(b), confidence)
-    if rank is None:
-        return None
-    differences = sorted(y - x for x in a for y in b)
-    return statistics.median(differences), differences[rank - 1], differences[-rank]
-
-
-def rank_sum_rank(m: int, n: int, confidence: float) -> int | None:
-    """Rank, from either end, of the differences of `m` and `n` values that enclose the shift with a confidence.
-
-    The k-th smallest difference lies above the true shift when Mann and Whitney's U is below k.
-    """
-    tail = (1 - confidence) / 2 * math.comb(m + n, m)
-    below = 0
-    for rank, arrangements in enumerate(_u_counts(m, n)):
-        below += arrangements
-        if below > tail:
-            return rank or None
+        return _Judgement("NOT JUDGED", "neither direction is better", _ratio(a, b))
     return None
 
 
-def _u_counts(m: int, n: int) -> list[int]:
-    """In how many of the arrangements of `m` and `n` values U is 0, 1, 2, ...: a Gaussian binomial coefficient."""
-    counts = [1] + [0] * (m * n)
-    for size in range(1, m + 1):
-        for u in range(m * n, size + n - 1, -1):
-            counts[u] -= counts[u - size - n]
-        for u in range(size, m * n + 1):
-            counts[u] += counts[u - size]
-    return counts
+def _by_exact_cost(a: Figure, b: Figure) -> _Judgement | None:
+    """A clock that repeats itself: every difference is one of the code."""
+    if len(set(a.samples)) != 1 or len(set(b.samples)) != 1:
+        return None
+    changed = abs(b.value - a.value) > EXACT_MARGIN * abs(a.value)
+    return _Judgement(_direction(a, b.value > a.value) if changed else "SAME", "deterministic", _ratio(a, b))
 
 
-def _judge(figure: Figure, ratio: float, low: float, high: float) -> Verdict:
-    if 1 / (1 + MARGIN) <= ratio <= 1 + MARGIN:
-        return "SAME" if low >= 1 / (1 + MARGIN) and high <= 1 + MARGIN else "AMBIGUOUS"
-    return "AMBIGUOUS" if low <= 1 <= high else _direction(figure, ratio > 1)
+def _by_relative_rounds(a: Figure, b: Figure) -> _Judgement | None:
+    """Costs: the ratio of their rounds, each divided by what the reference took in the same round."""
+    if a.unit not in COST_UNITS:
+        return None
+    referenced = _has_reference(a) and _has_reference(b)
+    moved = shift(_logarithms(a, referenced), _logarithms(b, referenced))
+    if moved is None:
+        return None
+    margin = math.log1p(max(MARGIN, _tolerance(a, b) / a.value))
+    unit = "rounds by the reference" if referenced else "rounds without a reference"
+    return _Judgement(
+        _judge(a, moved, margin),
+        f"{len(a.samples)} and {len(b.samples)} {unit}",
+        *(math.exp(bound) for bound in (moved.value, moved.low, moved.high)),
+    )
 
 
-def _judge_values(a: Figure, b: Figure) -> tuple[Verdict, str]:
-    difference, tolerance = abs(b.value - a.value), max(a.tolerance, b.tolerance)
-    if difference <= tolerance:
-        return "SAME", f"within {tolerance:g} {a.unit}"
-    verdict = _direction(a, b.value > a.value)
-    if "contended" in (a.status, b.status) or "unconverged" in (a.status, b.status):
-        return "AMBIGUOUS", f"status {a.status} in A, {b.status} in B"
-    if _inside(b.value, a) or _inside(a.value, b):
-        return "AMBIGUOUS", "inside the other's confidence interval"
-    return verdict, f"differs by more than {tolerance:g} {a.unit}"
+def _by_absolute_rounds(a: Figure, b: Figure) -> _Judgement | None:
+    """Shares and counts over several seeds: the difference, of which the tolerance says nothing."""
+    moved = shift(a.samples, b.samples)
+    if moved is None:
+        return None
+    reason = f"{moved.value:+.4g} {a.unit} ({moved.low:+.4g} to {moved.high:+.4g})"
+    return _Judgement(_judge(a, moved, _tolerance(a, b)), reason, _ratio(a, b))
 
 
-def _inside(value: float, figure: Figure) -> bool:
-    return figure.low is not None and figure.high is not None and figure.low <= value <= figure.high
+def _by_value(a: Figure, b: Figure) -> _Judgement:
+    tolerance, ratio = _tolerance(a, b), _ratio(a, b)
+    if abs(b.value - a.value) <= tolerance:
+        return _Judgement("SAME", f"within {tolerance:g} {a.unit}", ratio)
+    if not {a.status, b.status} <= {"converged", "stable-noisy"}:
+        return _Judgement("AMBIGUOUS", f"{a.status} in A, {b.status} in B", ratio)
+    if _encloses(a, b.value) or _encloses(b, a.value):
+        return _Judgement("AMBIGUOUS", "inside the confidence interval of the other", ratio)
+    return _Judgement(_direction(a, b.value > a.value), f"differs by more than {tolerance:g} {a.unit}", ratio)
+
+
+def _judge(figure: Figure, moved: Shift, margin: float) -> Verdict:
+    if abs(moved.value) > margin and not moved.low <= 0 <= moved.high:
+        return _direction(figure, moved.value > 0)
+    return "SAME" if -margin <= moved.low and moved.high <= margin else "AMBIGUOUS"
 
 
 def _direction(figure: Figure, increased: bool) -> Verdict:
@@ -262,3 +244,27 @@ def _direction(figure: Figure, increased: bool) -> Verdict:
     if figure.unit in TIME_UNITS and figure.better == "lower":
         return "FASTER" if improved else "SLOWER"
     return "BETTER" if improved else "WORSE"
+
+
+def _has_reference(figure: Figure) -> bool:
+    return figure.unit in TIME_UNITS and len(figure.reference_ns) == len(figure.samples) > 0
+
+
+def _logarithms(figure: Figure, referenced: bool) -> list[float]:
+    """Of the rounds; none where there is something that has no logarithm."""
+    divisors = figure.reference_ns if referenced else (1.0,) * len(figure.samples)
+    if min(*figure.samples, *divisors, math.inf, math.inf) <= 0:
+        return []
+    return [math.log(sample / divisor) for sample, divisor in zip(figure.samples, divisors, strict=True)]
+
+
+def _tolerance(a: Figure, b: Figure) -> float:
+    return max(a.tolerance, b.tolerance)
+
+
+def _ratio(a: Figure, b: Figure) -> float | None:
+    return b.value / a.value if a.value > 0 and b.value > 0 else None
+
+
+def _encloses(figure: Figure, value: float) -> bool:
+    return figure.low is not None and figure.high is not None and figure.low <= value <= figure.high
