@@ -30,13 +30,17 @@ platforms_app = typer.Typer(help="Devices to measure on.", no_args_is_help=True)
 lut_app = typer.Typer(help="The look-up table of measured layers.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 simulator_app = typer.Typer(help="The simulated cores.", no_args_is_help=True)
+results_app = typer.Typer(help="Results of benchmark cases.", no_args_is_help=True)
 app.add_typer(platforms_app, name="platforms")
 app.add_typer(lut_app, name="lut")
 app.add_typer(data_app, name="data")
 app.add_typer(simulator_app, name="simulator")
+app.add_typer(results_app, name="results")
 
 EXIT_ERROR = 2
 EXIT_ABOVE_BUDGET = 1
+#: Results that should not be published, or that are worse than before.
+EXIT_BAD_RESULTS = 1
 EXIT_INTERRUPTED = 130
 
 P = ParamSpec("P")
@@ -568,6 +572,78 @@ def fidelity(
         progress.stage("simulating whole networks")
         result = assess(boards, lambda network: _onnx_of(network, None, None, None), progress.measured)
     terminal.print_fidelity(result, as_json)
+
+
+@command(results_app, "check")
+def results_check(
+    paths: Annotated[list[Path], typer.Argument(help="Runs, folders of platforms, or a folder of such folders")],
+    as_json: AsJson = False,
+) -> None:
+    """Check results before they are published; exit code 1 for an error, 2 if one cannot be read."""
+    from netadapt.results.check import check
+    from netadapt.results.show import print_check
+
+    runs, findings = check(paths)
+    print_check(runs, findings, as_json)
+    severities = {finding.severity for finding in findings}
+    if severities & {"unreadable", "error"}:
+        raise typer.Exit(EXIT_ERROR if "unreadable" in severities else EXIT_BAD_RESULTS)
+
+
+@command(results_app, "compare")
+def results_compare(
+    a: Annotated[Path, typer.Argument(help="The older run: a file, or a platform's folder, whose newest is taken")],
+    b: Annotated[Path, typer.Argument(help="The newer run, likewise")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 also for what is NOT COMPARABLE")] = False,
+    clock: Annotated[
+        str, typer.Option(help="Of two folders: compare what this clock read, platform or host")
+    ] = "platform",
+    as_json: AsJson = False,
+) -> None:
+    """Tell how B differs from A, figure by figure; exit code 1 if one is SLOWER or WORSE."""
+    from netadapt.errors import UnknownNameError
+    from netadapt.results.compare import compare_results
+    from netadapt.results.files import pick_pair, read_result
+    from netadapt.results.show import print_comparison
+
+    if clock not in ("platform", "host"):
+        raise UnknownNameError("clock", clock, ("platform", "host"))
+    first, second = pick_pair(a, b, clock)  # type: ignore[arg-type]
+    comparison = compare_results(read_result(first), read_result(second))
+    print_comparison(first, second, comparison, as_json)
+    if comparison.regressions or (strict and comparison.not_comparable):
+        raise typer.Exit(EXIT_BAD_RESULTS)
+
+
+@command(results_app, "list")
+def results_list(
+    path: Annotated[Path, typer.Argument(help="A run, a platform's folder, or a folder of such folders")] = Path(
+        "results"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """List runs with platform, tier, clock, profile and cases."""
+    from netadapt.results.files import find_results
+    from netadapt.results.show import print_runs
+
+    print_runs(find_results(path), as_json)
+
+
+@command(app)
+def report(
+    source: Annotated[Path, typer.Argument(help="A run folder of adapt, a run of cases, or a folder of those")],
+    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default in or beside SOURCE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a report as one HTML file that needs no network."""
+    from netadapt import terminal
+    from netadapt.report.report import write_report
+
+    written = write_report(source, out or (source / "report.html" if source.is_dir() else source.with_suffix(".html")))
+    if as_json:
+        terminal.print_json({"report": str(written)})
+    else:
+        typer.echo(f"{written}: {written.stat().st_size:,} bytes; open it in a browser")
 
 
 def _model(model: str, weights: Path | None, classes: int | None, channels: int | None) -> Path | bytes:

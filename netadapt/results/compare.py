@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from netadapt.errors import ResultsError
+from netadapt.measure import statistics
+from netadapt.results.figures import COST_UNITS, TIME_UNITS, is_noisy
 from netadapt.results.schema import CaseResult, Figure, ResultFile
 from netadapt.results.shift import Shift, shift
 
@@ -23,16 +25,13 @@ Verdict = Literal["SAME", "FASTER", "SLOWER", "BETTER", "WORSE", "AMBIGUOUS", "N
 
 REGRESSIONS: tuple[Verdict, ...] = ("SLOWER", "WORSE")
 
-#: Units in which lower is faster.
-TIME_UNITS = ("ns", "s")
-#: Units of which a share is lost or won, whatever the size of the network.
-COST_UNITS = (*TIME_UNITS, "pJ")
-
 #: Relative difference of costs below which they count as equal. A larger one is missed more often than it is
 #: imagined: tests/results/test_compare_noise.py has what follows from it.
 MARGIN = 0.05
 #: Relative difference that is told where numbers are exact (a simulated clock).
 EXACT_MARGIN = 0.001
+#: Origins of figures that a real clock has a part in.
+_UNCERTAIN = ("measured", "predicted", "derived")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _compare_figure(name: str, a: Figure, b: Figure, simulated: bool) -> FigureC
         or (_by_exact_cost(a, b) if simulated else None)
         or _by_relative_rounds(a, b)
         or _by_absolute_rounds(a, b)
-        or _by_value(a, b)
+        or _by_value(a, b, simulated)
     )
     return FigureComparison(name, a.unit, a.value, b.value, **asdict(judgement))
 
@@ -190,7 +189,7 @@ def _unjudged(a: Figure, b: Figure) -> _Judgement | None:
 
 def _by_exact_cost(a: Figure, b: Figure) -> _Judgement | None:
     """A clock that repeats itself: every difference is one of the code."""
-    if len(set(a.samples)) != 1 or len(set(b.samples)) != 1:
+    if a.unit not in COST_UNITS or len(set(a.samples)) != 1 or len(set(b.samples)) != 1:
         return None
     changed = abs(b.value - a.value) > EXACT_MARGIN * abs(a.value)
     return _Judgement(_direction(a, b.value > a.value) if changed else "SAME", "deterministic", _ratio(a, b))
@@ -204,8 +203,8 @@ def _by_relative_rounds(a: Figure, b: Figure) -> _Judgement | None:
     moved = shift(_logarithms(a, referenced), _logarithms(b, referenced))
     if moved is None:
         return None
-    margin = math.log1p(max(MARGIN, _tolerance(a, b) / a.value))
-    unit = "rounds by the reference" if referenced else "rounds without a reference"
+    margin = math.log1p(max(MARGIN, _tolerance(a, b) / statistics.median(a.samples)))
+    unit = "rounds, each divided by its reference" if referenced else "rounds without a reference"
     return _Judgement(
         _judge(a, moved, margin),
         f"{len(a.samples)} and {len(b.samples)} {unit}",
@@ -222,15 +221,17 @@ def _by_absolute_rounds(a: Figure, b: Figure) -> _Judgement | None:
     return _Judgement(_judge(a, moved, _tolerance(a, b)), reason, _ratio(a, b))
 
 
-def _by_value(a: Figure, b: Figure) -> _Judgement:
+def _by_value(a: Figure, b: Figure, simulated: bool) -> _Judgement:
     tolerance, ratio = _tolerance(a, b), _ratio(a, b)
     if abs(b.value - a.value) <= tolerance:
-        return _Judgement("SAME", f"within {tolerance:g} {a.unit}", ratio)
-    if not {a.status, b.status} <= {"converged", "stable-noisy"}:
+        return _Judgement("SAME", f"within the tolerance of {tolerance:g}", ratio)
+    if is_noisy(a) or is_noisy(b):
         return _Judgement("AMBIGUOUS", f"{a.status} in A, {b.status} in B", ratio)
+    if not simulated and a.origin in _UNCERTAIN and not (tolerance or _has_interval(a) or _has_interval(b)):
+        return _Judgement("AMBIGUOUS", "has neither tolerance nor interval, and its clock is a real one", ratio)
     if _encloses(a, b.value) or _encloses(b, a.value):
         return _Judgement("AMBIGUOUS", "inside the confidence interval of the other", ratio)
-    return _Judgement(_direction(a, b.value > a.value), f"differs by more than {tolerance:g} {a.unit}", ratio)
+    return _Judgement(_direction(a, b.value > a.value), f"differs by more than the tolerance of {tolerance:g}", ratio)
 
 
 def _judge(figure: Figure, moved: Shift, margin: float) -> Verdict:
@@ -264,6 +265,10 @@ def _tolerance(a: Figure, b: Figure) -> float:
 
 def _ratio(a: Figure, b: Figure) -> float | None:
     return b.value / a.value if a.value > 0 and b.value > 0 else None
+
+
+def _has_interval(figure: Figure) -> bool:
+    return figure.low is not None and figure.high is not None
 
 
 def _encloses(figure: Figure, value: float) -> bool:

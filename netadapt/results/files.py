@@ -30,6 +30,9 @@ CARD_NAME = "platform.json"
 #: no seal and no schema of ours, and is left alone.
 _RUN_NAME = re.compile(r"(?P<run>\d{4}-\d{2}-\d{2}-.+?)(?:-(?P<number>[1-9]\d?))?(?P<host>\.host)?\.json")
 
+#: As in a definition; it becomes the name of a folder.
+_PLATFORM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
 #: Longest line that something nested is put on; lists and objects of plain values are never broken.
 _LINE_LENGTH = 110
 
@@ -39,6 +42,12 @@ _Content = TypeVar("_Content", ResultFile, PlatformCard)
 def is_run_name(name: str) -> bool:
     """Whether a file of this name is a run of cases (`<date>-<commit>.json`)."""
     return _RUN_NAME.fullmatch(name) is not None
+
+
+def is_name_of(name: str, result: ResultFile) -> bool:
+    """Whether a file of this name can hold that run: date, commit and clock agree."""
+    match = _RUN_NAME.fullmatch(name)
+    return match is not None and match["run"] == run_stem(result) and bool(match["host"]) == (result.clock == "host")
 
 
 def run_stem(result: ResultFile) -> str:
@@ -142,10 +151,41 @@ def newest(root: Path, platform: str, clock: Clock, profile: Profile | None = No
 
     """
     folder = root / platform
+    return _newest_in(folder, clock, profile) if folder.is_dir() else None
+
+
+def pick_pair(a: Path, b: Path, clock: Clock = "platform") -> tuple[Path, Path]:
+    """The runs that two paths stand for, each a file or the folder of a platform, whose newest it is.
+
+    A folder gives a run of the clock and profile of the other; of two folders, the newest run of `clock` in B decides.
+
+    Raises:
+        ResultsError: there is nothing at a path, a run cannot be read, or a folder has none that fits.
+
+    """
+    if not b.is_file():
+        other = read_result(a) if a.is_file() else None
+        b = _pick(b, other.clock if other else clock, other.profile if other else None, besides=a)
+    if not a.is_file():
+        other = read_result(b)
+        a = _pick(a, other.clock, other.profile, besides=b)
+    return a, b
+
+
+def _pick(folder: Path, clock: Clock, profile: Profile | None, besides: Path) -> Path:
     if not folder.is_dir():
-        return None
-    read = [(path, read_result(path)) for path in find_results(folder)]
-    fitting = [(path, run) for path, run in read if run.clock == clock and profile in (None, run.profile)]
+        raise ResultsError(f"{folder}: there is no such file or folder")
+    found = _newest_in(folder, clock, profile, besides)
+    if found is None:
+        other = f" besides {besides}" if besides.is_file() else ""
+        raise ResultsError(f"{folder}: there is no run of clock {clock}, profile {profile or 'any'}{other} to compare")
+    return found
+
+
+def _newest_in(folder: Path, clock: Clock, profile: Profile | None, besides: Path | None = None) -> Path | None:
+    paths = [path for path in find_results(folder) if besides is None or path.resolve() != besides.resolve()]
+    runs = [(path, read_result(path)) for path in paths]
+    fitting = [(path, run) for path, run in runs if run.clock == clock and profile in (None, run.profile)]
     return max(fitting, key=lambda entry: (entry[1].made.date, _by_name(entry[0])), default=(None, None))[0]
 
 
@@ -244,6 +284,8 @@ def _require_one_run(results: Sequence[ResultFile], card: PlatformCard) -> None:
         raise ResultsError("a run has at most one file for each clock")
     if len({run_stem(result) for result in results}) > 1:
         raise ResultsError("the results are of different runs: dates or commits differ")
+    if not _PLATFORM_NAME.fullmatch(card.name):
+        raise ResultsError(f"{card.name!r} is not the name of a platform")
     for result in results:
         if result.platform != card.name:
             raise ResultsError(f"the results are of platform {result.platform}, the card is of {card.name}")
