@@ -28,13 +28,16 @@ class Case:
 class Bench:
     """What a case works with.
 
-    `work` is a folder of the case's own, kept between runs: what is in it need not be done again.
+    `work` is a folder of the case's own, shared by all platforms and profiles and kept between runs: what is in it
+    (trained networks) need not be done again. `session` is a folder for what has to be measured again in the next run;
+    it belongs to one platform and profile, and is removed when the run is finished.
     """
 
     case: Case
     device: Device
     table: Table
     work: Path
+    session: Path
     observer: Observer = field(default_factory=Observer)
 
 

@@ -50,7 +50,11 @@ def operating_system() -> str:
 @cache
 def commit() -> str | None:
     """Tell the commit of the checkout that this package runs from, None when installed."""
-    root = Path(netadapt.__file__).parent.parent
+    return commit_of(Path(netadapt.__file__).parent.parent)
+
+
+def commit_of(root: Path) -> str | None:
+    """Tell the commit of a checkout, with "+dirty" where the package differs from it; None where there is no checkout."""
     if not (root / ".git").exists():
         return None
     head = _git(root, "rev-parse", "--short=12", "HEAD")
