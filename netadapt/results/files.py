@@ -197,10 +197,11 @@ def to_text(content: ResultFile | PlatformCard) -> str:
 
     """
     try:
-        fields = content.model_dump(mode="json")
-        return layout({**fields, "seal": seal(fields)}) + "\n"
-    except ValueError as error:
+        # As it will be read: the seal is of that, and keys that are numbers sort otherwise than as texts.
+        fields = json.loads(json.dumps(content.model_dump(), allow_nan=False))
+    except (TypeError, ValueError) as error:
         raise ResultsError(f"results cannot be written as JSON: {error}") from error
+    return layout({**fields, "seal": seal(fields)}) + "\n"
 
 
 def seal(fields: Mapping[str, Any]) -> str:
@@ -242,7 +243,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """
     fields = _parse(path)
     version = fields.get("schema_version")
-    if not isinstance(version, int) or "seal" not in fields:
+    if type(version) is not int or "seal" not in fields:
         raise ResultsError(f"{path}: not a results file of netadapt (it has no schema_version or no seal)")
     if version > SCHEMA_VERSION:
         raise ResultsError(
