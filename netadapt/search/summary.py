@@ -87,6 +87,7 @@ def _product(run: Finished, product: Product) -> dict[str, Any]:
         "macs": run.network.plan.macs(state.widths),
         "params": run.network.plan.params(state.widths),
         **_costs(run, state, onnx),
+        "layers": _layers(run, state),
         "holdout_accuracy": state.score,
         "test_accuracy": test.score,
         "test_images": test.count,
@@ -106,6 +107,12 @@ def _costs(run: Finished, state: State, onnx: Path) -> dict[str, Any]:
         costs[f"{metric}_status"] = measurement.status
         costs["provenance"] = asdict(measurement.provenance)
     return costs
+
+
+def _layers(run: Finished, state: State) -> list[dict[str, Any]]:
+    """Where the network's time goes by the table, in order of execution; before the correction."""
+    layers = run.predictors["latency"].estimator.layers(state.widths)
+    return [{"workload": str(workload), "latency_ns": round(cost)} for workload, cost in layers]
 
 
 def _accepted(folder: RunFolder) -> list[dict[str, Any]]:

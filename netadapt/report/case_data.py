@@ -1,0 +1,257 @@
+"""The `data` of benchmark cases as docs/benchmarks.md tells it, checked when it is read. Latencies are in ns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netadapt.errors import ResultsError
+from netadapt.measure.definitions import faults_of
+from netadapt.results.schema import CaseResult
+
+Arm = Literal[
+    "original",
+    "multiplier",
+    "uniform",
+    "netadapt-macs",
+    "netadapt-latency",
+    "netadapt-macs-retrained",
+    "netadapt-latency-retrained",
+]
+
+
+class _Part(BaseModel):
+    """A part of a case's data; a later version may add fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Predicted(_Part):
+    """A network, predicted and measured."""
+
+    predicted_ns: float
+    measured_ns: float
+
+
+class Repeated(_Part):
+    """A network that was measured twice."""
+
+    first_ns: float
+    second_ns: float
+
+
+class PredictedLayer(_Part):
+    """A layer of the original network."""
+
+    workload: str
+    predicted_ns: float
+    measured_ns: float
+    how: str
+
+
+class LutAccuracy(_Part):
+    """Of `lut_accuracy`."""
+
+    network: str
+    networks: tuple[Predicted, ...]
+    run: tuple[Predicted, ...]
+    noise: tuple[Repeated, ...]
+    layers: tuple[PredictedLayer, ...]
+
+
+class MeasuredProposal(_Part):
+    """A proposal by the platform's clock."""
+
+    group: str
+    from_width: int
+    width: int
+    predicted_ns: float
+    measured_ns: float
+    holdout_accuracy: float
+
+
+class ProposalLatency(_Part):
+    """Of `proposal_latency`."""
+
+    network: str
+    limit_ns: float
+    original_ns: float
+    proposals: tuple[MeasuredProposal, ...]
+
+
+class ProposalCost(_Part):
+    """What it took to make a proposal."""
+
+    group: str
+    choose_width_s: float
+    choose_filters_s: float
+    fine_tune_s: float
+    evaluate_s: float
+
+
+class ProposalCosts(_Part):
+    """Of `proposal_latency`, by the host's clock."""
+
+    proposals: tuple[ProposalCost, ...]
+
+
+class ArmNetwork(_Part):
+    """A trained network of an arm."""
+
+    arm: Arm
+    label: str
+    seed: int
+    latency_ns: float
+    predicted_ns: float | None
+    macs: float
+    params: float
+    holdout_accuracy: float
+    test_accuracy: float
+
+
+class Candidate(_Part):
+    """A proposal of an iteration."""
+
+    group: str
+    width: int
+    predicted_ns: float
+    holdout_accuracy: float
+
+
+class Iteration(_Part):
+    """An accepted network; iteration 0 is the original."""
+
+    iteration: int
+    group: str | None
+    widths: dict[str, int]
+    predicted_ns: float
+    measured_ns: float
+    holdout_accuracy: float
+    proposals: tuple[Candidate, ...]
+
+
+class Run(_Part):
+    """A run of NetAdapt."""
+
+    seed: int
+    driver: Literal["macs", "latency"]
+    original_widths: dict[str, int]
+    iterations: tuple[Iteration, ...]
+
+
+class LayerTime(_Part):
+    """A workload and its latency by the table."""
+
+    workload: str
+    latency_ns: float
+
+
+class LayerTimes(_Part):
+    """Where time goes before and after."""
+
+    before: tuple[LayerTime, ...]
+    after: tuple[LayerTime, ...]
+
+
+class Epochs(_Part):
+    """How long networks were trained."""
+
+    pre_training: float
+    fine_tuning: float
+    from_scratch: float
+
+
+class EndToEnd(_Part):
+    """Of `end_to_end_speedup`."""
+
+    network: str
+    data: str
+    epochs: Epochs
+    arms: tuple[ArmNetwork, ...]
+    runs: tuple[Run, ...]
+    layers: LayerTimes
+
+
+class Ablation(_Part):
+    """A run with one setting changed."""
+
+    ablation: str
+    setting: str
+    seed: int
+    iterations: int
+    latency_ns: float
+    macs: float
+    holdout_accuracy: float
+    test_accuracy: float
+
+
+class Ablations(_Part):
+    """Of `ablations`."""
+
+    rows: tuple[Ablation, ...]
+
+
+class CostOfRun(_Part):
+    """What a search took."""
+
+    workers: int
+    wall_s: float
+    training_s: float
+    proposals: int
+    measurements: int
+
+
+class SearchCost(_Part):
+    """Of `search_cost`, by the host's clock."""
+
+    runs: tuple[CostOfRun, ...]
+
+
+class Published(_Part):
+    """A board's published latency, and the simulated one."""
+
+    board: str
+    core: str
+    network: str
+    dtype: str
+    published_ns: float
+    simulated_ns: float
+
+
+class Fidelity(_Part):
+    """Of `simulator_fidelity`."""
+
+    networks: tuple[Published, ...]
+
+
+class Digits(_Part):
+    """One thing that two runs gave."""
+
+    what: str
+    first: str | int | float
+    second: str | int | float
+
+
+class Determinism(_Part):
+    """Of `determinism`."""
+
+    digits: tuple[Digits, ...]
+
+
+_Data = TypeVar("_Data", bound=BaseModel)
+
+
+def data_of(case: CaseResult, kind: type[_Data], path: Path) -> _Data:
+    """The data of a case out of the results file at `path`.
+
+    Raises:
+        ResultsError: it is not what the case gives.
+
+    """
+    try:
+        return kind.model_validate(case.data)
+    except ValidationError as error:
+        faults = "; ".join(faults_of(error))
+        raise ResultsError(f"{path}: data of case {case.id} is not what docs/benchmarks.md says: {faults}") from error

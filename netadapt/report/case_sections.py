@@ -1,0 +1,399 @@
+"""A section for each benchmark case: its pictures and tables, and all its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+from netadapt.report import amounts
+from netadapt.report.amounts import NONE
+from netadapt.report.case_data import (
+    Ablation,
+    Ablations,
+    Determinism,
+    EndToEnd,
+    Fidelity,
+    Iteration,
+    LutAccuracy,
+    ProposalCosts,
+    ProposalLatency,
+    Run,
+    SearchCost,
+    data_of,
+)
+from netadapt.report.content import Block, Cell, Origin, Picture, Remark, Section, Table, present
+from netadapt.report.figures import agreement, layers, proposals, tradeoff
+from netadapt.report.pictures import (
+    agreement_picture,
+    layers_picture,
+    natural_order,
+    proposals_picture,
+    tradeoff_picture,
+    widths_picture,
+)
+from netadapt.report.results_folder import Found
+from netadapt.report.statuses import status_cell
+
+_TITLES = {
+    "lut_accuracy": "How well the table predicts",
+    "proposal_latency": "Proposals of one iteration",
+    "end_to_end_speedup": "Accuracy against latency",
+    "ablations": "What each choice is worth",
+    "search_cost": "What a search costs",
+    "simulator_fidelity": "How near the simulator comes to boards",
+    "determinism": "Whether digits repeat",
+}
+_ARROW = "\N{RIGHTWARDS ARROW}"
+
+
+def case_section(found: Found, origin: Origin, prefix: str) -> Section:
+    """The section of a case; identifiers in it begin with `prefix`.
+
+    Raises:
+        ResultsError: the case's data is not what it should be.
+
+    """
+    build = _BUILDERS.get((found.case.id, found.file.clock))
+    blocks = build(found, origin, f"{prefix}-{found.case.id}") if build else []
+    title = _TITLES.get(found.case.id, found.case.id)
+    if found.file.clock == "host":
+        title += ": work of the host"
+    return Section(f"{prefix}-{found.case.id}", title, present([*blocks, _figures(found, origin)]))
+
+
+def _figures(found: Found, origin: Origin) -> Table | None:
+    """All figures of a case, with their intervals and statuses."""
+    rows = []
+    for name, figure in found.case.figures.items():
+        interval = NONE
+        if figure.low is not None and figure.high is not None:
+            interval = amounts.quantity_range(figure.low, figure.high, figure.unit)
+        value = status_cell(amounts.quantity(figure.value, figure.unit), figure.status)
+        rows.append((name.replace("_", " "), value, interval, str(len(figure.samples) or NONE), figure.origin))
+    if not rows:
+        return None
+    columns = ("figure", "value", "95 % interval", "samples", "how")
+    return Table(f"All figures of {found.case.id}.", columns, tuple(rows), origin, words=frozenset({0, 4}))
+
+
+# --- lut_accuracy ---
+
+
+def _lut_accuracy(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, LutAccuracy, found.path)
+    return [_agreement(data, origin, prefix), _worst_layers(data, origin)]
+
+
+def _agreement(data: LutAccuracy, origin: Origin, prefix: str) -> Picture | None:
+    if not data.networks:
+        return None
+    random, run = (tuple((n.predicted_ns, n.measured_ns) for n in found) for found in (data.networks, data.run))
+    noise = tuple((n.second_ns, n.first_ns) for n in data.noise)
+    shown = agreement.Agreement(
+        agreement.Pairs(f"{len(random)} random networks", random),
+        agreement.Pairs(f"{len(run)} networks of a NetAdapt run", run),
+        agreement.Pairs(f"noise floor (A/A): {len(noise)} measured twice", noise),
+    )
+    return agreement_picture(f"{prefix}-agreement", data.network, shown, origin)
+
+
+def _worst_layers(data: LutAccuracy, origin: Origin) -> Table | None:
+    if not data.layers:
+        return None
+    scale = amounts.scale_for([layer.measured_ns for layer in data.layers], "ns")
+    rows = tuple(
+        (
+            layer.workload,
+            scale.number(layer.predicted_ns),
+            scale.number(layer.measured_ns),
+            amounts.change(layer.predicted_ns / layer.measured_ns - 1) if layer.measured_ns else NONE,
+            layer.how,
+        )
+        for layer in data.layers
+    )
+    return Table(
+        f"The worst predicted layers of {data.network}.",
+        ("layer", f"by the table, {scale.unit}", f"measured, {scale.unit}", "off by", "measured how"),
+        rows,
+        origin,
+        f"latency in {scale.unit}",
+        frozenset({0, 4}),
+    )
+
+
+# --- proposal_latency ---
+
+
+def _proposal_latency(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, ProposalLatency, found.path)
+    if not data.proposals:
+        return []
+    scale = amounts.scale_for([data.original_ns], "ns")
+    best = max(proposal.holdout_accuracy for proposal in data.proposals)
+    rows = tuple(
+        (
+            proposal.group,
+            f"{proposal.from_width} {_ARROW} {proposal.width}",
+            scale.number(proposal.predicted_ns),
+            scale.number(proposal.measured_ns),
+            amounts.change(proposal.predicted_ns / proposal.measured_ns - 1),
+            _best(amounts.percent(proposal.holdout_accuracy, 2), proposal.holdout_accuracy == best),
+        )
+        for proposal in sorted(data.proposals, key=lambda proposal: natural_order(proposal.group))
+    )
+    columns = (
+        "group",
+        "channels",
+        f"predicted, {scale.unit}",
+        f"measured, {scale.unit}",
+        "off by",
+        "hold-out accuracy",
+    )
+    caption = (
+        f"Every proposal of one iteration for {data.network}: at most {scale.text(data.limit_ns)} predicted, "
+        f"{scale.text(data.original_ns)} before."
+    )
+    return [Table(caption, columns, rows, origin, f"latency in {scale.unit}")]
+
+
+def _best(text: str, is_best: bool) -> str | Cell:
+    return Cell(text, "best", "good") if is_best else text
+
+
+def _proposal_costs(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, ProposalCosts, found.path)
+    if not data.proposals:
+        return []
+    proposals_in_order = sorted(data.proposals, key=lambda proposal: natural_order(proposal.group))
+    times = [(p.group, (p.choose_width_s, p.choose_filters_s, p.fine_tune_s, p.evaluate_s)) for p in proposals_in_order]
+    times.append(("all together", tuple(sum(column) for column in zip(*(row for _, row in times), strict=True))))
+    rows = tuple((group, *(_milliseconds(value) for value in row)) for group, row in times)
+    columns = ("group", "choose its width, ms", "choose filters, ms", "fine-tune, ms", "evaluate, ms")
+    return [Table("What each proposal took to make.", columns, rows, origin, "wall time in ms")]
+
+
+def _milliseconds(seconds: float) -> str:
+    return amounts.number(1000 * seconds)
+
+
+# --- end_to_end_speedup ---
+
+
+def _end_to_end(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, EndToEnd, found.path)
+    shown = next((run for run in data.runs if run.driver == "latency"), next(iter(data.runs), None))
+    return [
+        _tradeoff(data, origin, prefix),
+        _arms(data, origin),
+        *([_widths(shown, origin, prefix), _proposals(shown, origin, prefix)] if shown else []),
+        _layer_times(data, origin, prefix),
+    ]
+
+
+def _tradeoff(data: EndToEnd, origin: Origin, prefix: str) -> Picture | None:
+    if not data.arms:
+        return None
+    described = f"networks of {data.network} on {data.data}, trained for {data.epochs.from_scratch:g} epochs altogether"
+    seeds = len({network.seed for network in data.arms})
+    return tradeoff_picture(f"{prefix}-tradeoff", _networks(data), described, seeds, origin)
+
+
+def _networks(data: EndToEnd) -> list[tradeoff.Network]:
+    return [tradeoff.Network(n.arm, n.label, n.latency_ns, n.test_accuracy) for n in data.arms]
+
+
+def _arms(data: EndToEnd, origin: Origin) -> Table | None:
+    if not data.arms:
+        return None
+    averaged = tradeoff.means(_networks(data))
+    front = set(tradeoff.pareto_front(averaged))
+    scale = amounts.scale_for([mean.latency_ns for mean in averaged], "ns")
+    rows = []
+    for mean in averaged:
+        own = [n for n in data.arms if (n.arm, n.label) == (mean.arm, mean.label)]
+        accuracies = [n.test_accuracy for n in own]
+        rows.append(
+            (
+                tradeoff.title_of(mean.arm),
+                mean.label,
+                scale.number(mean.latency_ns),
+                Cell(amounts.percent(mean.accuracy, 2), "on the front" if mean in front else "", "good"),
+                f"{amounts.percent(min(accuracies), 2)} to {amounts.percent(max(accuracies), 2)}",
+                amounts.scale_for([fmean(n.macs for n in own)], "macs").text(fmean(n.macs for n in own)),
+                amounts.scale_for([fmean(n.params for n in own)], "params").text(fmean(n.params for n in own)),
+                str(mean.networks),
+            )
+        )
+    columns = (
+        "arm", "network", f"latency, {scale.unit}", "test accuracy", "over seeds", "MACs", "parameters", "seeds",
+    )  # fmt: skip
+    return Table(
+        "Means over the seeds of all arms.", columns, tuple(rows), origin, f"latency in {scale.unit}", frozenset({0, 1})
+    )
+
+
+def _widths(run: Run, origin: Origin, prefix: str) -> Picture | None:
+    accepted = [entry.widths for entry in run.iterations if entry.iteration > 0]
+    if not accepted:
+        return None
+    return widths_picture(f"{prefix}-widths", run.original_widths, accepted, _of_run(run), origin)
+
+
+def _proposals(run: Run, origin: Origin, prefix: str) -> Picture | None:
+    original = next((entry for entry in run.iterations if entry.iteration == 0), None)
+    steps = tuple(_step(entry) for entry in run.iterations if entry.iteration > 0)
+    if original is None or not steps:
+        return None
+    start = proposals.Candidate(original.predicted_ns, original.holdout_accuracy)
+    path = proposals.Path(start, steps, unit="ns", cost_name="latency")
+    return proposals_picture(f"{prefix}-proposals", path, _of_run(run), origin)
+
+
+def _step(entry: Iteration) -> proposals.Step:
+    return proposals.Step(
+        tuple(
+            proposals.Candidate(candidate.predicted_ns, candidate.holdout_accuracy)
+            for candidate in entry.proposals
+            if (candidate.group, candidate.width) != (entry.group, entry.widths.get(entry.group or ""))
+        ),
+        proposals.Candidate(entry.predicted_ns, entry.holdout_accuracy),
+    )
+
+
+def _of_run(run: Run) -> str:
+    return f" in the run by {'MACs' if run.driver == 'macs' else run.driver} of seed {run.seed}"
+
+
+def _layer_times(data: EndToEnd, origin: Origin, prefix: str) -> Picture | None:
+    if not data.layers.before:
+        return None
+    pairs = layers.pair(
+        [(layer.workload, layer.latency_ns) for layer in data.layers.before],
+        [(layer.workload, layer.latency_ns) for layer in data.layers.after],
+    )
+    return layers_picture(f"{prefix}-layers", pairs, origin)
+
+
+# --- the tables ---
+
+
+def _ablations(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, Ablations, found.path)
+    if not data.rows:
+        return []
+    scale = amounts.scale_for([row.latency_ns for row in data.rows], "ns")
+    groups: dict[tuple[str, str], list[Ablation]] = {}
+    for row in data.rows:
+        groups.setdefault((row.ablation, row.setting), []).append(row)
+    rows = tuple(
+        (
+            ablation,
+            setting,
+            amounts.number(fmean(row.iterations for row in group)),
+            scale.number(fmean(row.latency_ns for row in group)),
+            amounts.scale_for([fmean(row.macs for row in group)], "macs").text(fmean(row.macs for row in group)),
+            amounts.percent(fmean(row.holdout_accuracy for row in group), 2),
+            amounts.percent(fmean(row.test_accuracy for row in group), 2),
+            str(len(group)),
+        )
+        for (ablation, setting), group in groups.items()
+    )
+    columns = (
+        "choice", "setting", "iterations", f"latency, {scale.unit}", "MACs", "hold-out accuracy", "test accuracy",
+        "seeds",
+    )  # fmt: skip
+    caption = "One choice changed at a time; means over the seeds."
+    return [Table(caption, columns, rows, origin, f"latency in {scale.unit}, measured", frozenset({0, 1}))]
+
+
+def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, SearchCost, found.path)
+    if not data.runs:
+        return []
+    rows = tuple(
+        (
+            str(run.workers),
+            amounts.number(run.wall_s),
+            amounts.number(run.training_s),
+            amounts.change(run.wall_s * run.workers / run.training_s - 1) if run.training_s else NONE,
+            f"{run.proposals:,}",
+            f"{run.measurements:,}",
+        )
+        for run in data.runs
+    )
+    columns = (
+        "workers",
+        "wall time, s",
+        "training in all workers, s",
+        "worker time beyond training",
+        "proposals",
+        "measurements",
+    )
+    return [Table("What searches took.", columns, rows, origin, "time in s", frozenset())]
+
+
+def _fidelity(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, Fidelity, found.path)
+    if not data.networks:
+        return []
+    errors = [network.simulated_ns / network.published_ns - 1 for network in data.networks]
+    rows = tuple(
+        (
+            network.board,
+            network.core,
+            network.network,
+            network.dtype,
+            amounts.number(network.published_ns / 1e6),
+            amounts.number(network.simulated_ns / 1e6),
+            amounts.change(error),
+        )
+        for network, error in zip(data.networks, errors, strict=True)
+    )
+    columns = ("board", "core", "network", "type", "published, ms", "simulated, ms", "off by")
+    caption = (
+        f"Simulated latency against the latency that others published for boards: mean error "
+        f"{amounts.percent(fmean(map(abs, errors)))}, bias {amounts.change(fmean(errors))}, {len(rows)} networks."
+    )
+    return [
+        Table(
+            caption,
+            columns,
+            rows,
+            origin,
+            "latency in ms; the published ones are of tier device",
+            frozenset({0, 1, 2, 3}),
+        )
+    ]
+
+
+def _determinism(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, Determinism, found.path)
+    if not data.digits:
+        return []
+    different = sum(digits.first != digits.second for digits in data.digits)
+    rows = tuple(
+        (
+            digits.what,
+            str(digits.first),
+            Cell(str(digits.second), "equal", "good")
+            if digits.first == digits.second
+            else Cell(str(digits.second), "different", "warn"),
+        )
+        for digits in data.digits
+    )
+    verdict = f"{different} of {len(rows)} differ." if different else f"All {len(rows)} are equal, digit by digit."
+    table = Table("What two runs gave.", ("what", "first run", "second run"), rows, origin)
+    return [Remark(verdict, "warn" if different else ""), table]
+
+
+_Builder = Callable[[Found, Origin, str], list[Block | None]]
+_BUILDERS: dict[tuple[str, str], _Builder] = {
+    ("lut_accuracy", "platform"): _lut_accuracy,
+    ("proposal_latency", "platform"): _proposal_latency,
+    ("proposal_latency", "host"): _proposal_costs,
+    ("end_to_end_speedup", "platform"): _end_to_end,
+    ("ablations", "platform"): _ablations,
+    ("search_cost", "host"): _search_cost,
+    ("simulator_fidelity", "platform"): _fidelity,
+    ("determinism", "platform"): _determinism,
+}

@@ -1,0 +1,133 @@
+"""Widths of all channel groups over the iterations: which parts of the network gave way, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from netadapt.report.amounts import percent
+from netadapt.report.canvas import Canvas
+from netadapt.report.drawing import HEAT_STEPS, Sheet, colour
+
+_LONGEST_NAME = 22
+
+
+@dataclass(frozen=True)
+class WidthHistory:
+    """Widths of each group, in order of execution, after 0, 1, 2, ... iterations."""
+
+    groups: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations there were."""
+        return len(self.groups[0][1]) - 1
+
+
+def draw(history: WidthHistory, canvas: Canvas) -> Sheet:
+    """A row for each group; a block lasts as long as its width, whose number stands in it where there is room."""
+    pitch = 24
+    left, right, top = _name_space(history, canvas), 46, 74
+    sheet = Sheet(canvas, top + pitch * len(history.groups) + 44)
+    _heat_key(sheet)
+    axes = sheet.panel(left, top, canvas.width - left - right, pitch * len(history.groups))
+    columns = history.iterations + 1
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(history.groups), 0), yticks=[])
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    column_px = (canvas.width - left - right) / columns
+    for row, (_, widths) in enumerate(history.groups):
+        for start, length in _spells(widths):
+            share = widths[start] / widths[0]
+            _block(sheet, axes, (start, row, length), share, str(widths[start]), column_px)
+        sheet.text(
+            canvas.width - right + 8, top + pitch * (row + 0.5) + 4, percent(widths[-1] / widths[0], 0),
+            color=colour("ink" if widths[-1] < widths[0] else "muted"),
+        )  # fmt: skip
+    for row, (group, _) in enumerate(history.groups):
+        sheet.text(left - 8, top + pitch * (row + 0.5) + 4, _short(group), ha="right", color=colour("ink"))
+    _ticks(axes, columns, column_px)
+    axes.tick_params(pad=4)
+    sheet.text(left, top - 12, "channels of each group", size=canvas.label_px)
+    sheet.text(canvas.width - right + 8, top - 12, "left", color=colour("muted"))
+    sheet.axis_titles(axes, "iteration", "")
+    return sheet
+
+
+def _block(
+    sheet: Sheet, axes: object, place: tuple[int, int, int], share: float, number: str, column_px: float
+) -> None:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+
+    assert isinstance(axes, Axes)
+    start, row, length = place
+    step = _heat_step(share)
+    gap = 1 / column_px
+    axes.add_patch(
+        Rectangle((start - 0.5 + gap / 2, row + 0.05), length - gap, 0.9, facecolor=colour(f"heat{step}"), linewidth=0)
+    )
+    size = sheet.canvas.note_px
+    if length * column_px >= 0.66 * size * len(number) + 6:
+        axes.annotate(
+            number, (start - 0.5, row + 0.5), (5, -0.36 * size), textcoords="offset points",
+            size=size, color=colour(f"heat{step}-text"),
+        )  # fmt: skip
+
+
+def _heat_key(sheet: Sheet) -> None:
+    """What the colours mean, above the panel."""
+    from matplotlib.patches import Rectangle
+
+    box, y = 24, 4
+    sheet.text(0, y + 12, "share of its original width", color=colour("ink"))
+    left = 13.6 * sheet.canvas.note_px
+    sheet.text(left + 32, y + 12, percent(0, 0), ha="right", color=colour("muted"))
+    for step in range(HEAT_STEPS):
+        sheet.figure.add_artist(
+            Rectangle(
+                ((left + 38 + step * box * 0.75) / sheet.canvas.width, 1 - (y + 15) / sheet.height),
+                box * 0.75 / sheet.canvas.width,
+                14 / sheet.height,
+                transform=sheet.figure.transFigure,
+                facecolor=colour(f"heat{step}"),
+                linewidth=0,
+            )
+        )
+    sheet.text(left + 38 + HEAT_STEPS * box * 0.75 + 6, y + 12, percent(1, 0), color=colour("muted"))
+
+
+def _spells(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """First iteration and number of iterations of each width that a group had."""
+    spells, start = [], 0
+    for _, members in groupby(widths):
+        length = len(list(members))
+        spells.append((start, length))
+        start += length
+    return spells
+
+
+def _heat_step(share: float) -> int:
+    return min(int(share * HEAT_STEPS), HEAT_STEPS - 1)
+
+
+def _ticks(axes: object, columns: int, column_px: float) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if step * column_px >= 24)
+    axes.set_xticks(range(0, columns, every))
+
+
+def _name_space(history: WidthHistory, canvas: Canvas) -> float:
+    longest = max(len(_short(group)) for group, _ in history.groups)
+    return 0.62 * canvas.note_px * longest + 14
+
+
+def _short(group: str) -> str:
+    """The name, without its middle where it is long."""
+    if len(group) <= _LONGEST_NAME:
+        return group
+    half = _LONGEST_NAME // 2
+    return f"{group[:half]}\N{HORIZONTAL ELLIPSIS}{group[-half + 1 :]}"

@@ -1,0 +1,16 @@
+"""How a measurement's status is shown: silent where all is well, marked where it is not."""
+
+from __future__ import annotations
+
+from netadapt.measure.measurement import STATUSES
+from netadapt.report.content import Cell
+
+#: Statuses of numbers that should not be relied on.
+DOUBTFUL = frozenset({"contended", "unconverged"})
+
+
+def status_cell(text: str, *statuses: str) -> Cell:
+    """A cell that bears the least trustworthy of the statuses, unless it converged."""
+    known = [status for status in STATUSES if status in statuses]
+    worst = known[-1] if known else "converged"
+    return Cell(text, "" if worst == "converged" else worst, "warn" if worst in DOUBTFUL else "")
