@@ -60,7 +60,8 @@ def _centre(rounds: Sequence[float]) -> _Centre:
 
 def _freedom(a: _Centre, b: _Centre) -> float:
     """Degrees of freedom, after Welch."""
-    return (a.variance + b.variance) ** 2 / (a.variance**2 / a.freedom + b.variance**2 / b.freedom)
+    of_a = a.variance / (a.variance + b.variance)
+    return 1 / (of_a**2 / a.freedom + (1 - of_a) ** 2 / b.freedom)
 
 
 def _student(freedom: float) -> float:
