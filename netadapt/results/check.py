@@ -15,9 +15,9 @@ from typing import Any, Literal
 from netadapt.errors import NetAdaptError, ResultsError, UnknownNameError
 from netadapt.measure.platform import load_platform
 from netadapt.results.figures import faults_of_figure, is_noisy
-from netadapt.results.files import CARD_NAME, find_results, is_name_of, read_card, read_result, to_text
+from netadapt.results.files import CARD_NAME, find_results, is_name_of, read_card, read_result, run_stem, to_text
 from netadapt.results.personal import personal_words
-from netadapt.results.schema import CaseResult, PlatformCard, ResultFile
+from netadapt.results.schema import PlatformCard, ResultFile
 
 Severity = Literal["unreadable", "error", "warning"]
 
@@ -86,6 +86,7 @@ def check_file(path: Path) -> list[Finding]:
         *_of_platform(result),
         *_of_origin(result),
         *_of_cases(result),
+        *_of_registry(result, _lock_of(path)),
         *_of_noise(result),
         *_of_personal_data(result),
     ]
@@ -94,11 +95,7 @@ def check_file(path: Path) -> list[Finding]:
 
 def _of_file(result: ResultFile, path: Path) -> Iterator[_Remark]:
     if not is_name_of(path.name, result):
-        yield (
-            "error",
-            "file",
-            f"its name does not say {result.made.date}, {result.made.commit} and clock {result.clock}",
-        )
+        yield "error", "file", f"its name is not that of run {run_stem(result)} read by the clock {result.clock}"
     if path.read_bytes() != to_text(result).encode():
         yield "warning", "file", "its layout is not the one that netadapt writes"
 
@@ -168,24 +165,22 @@ def _of_cases(result: ResultFile) -> Iterator[_Remark]:
     counts = Counter(case.id for case in result.cases)
     yield from (("error", case, f"is there {count} times") for case, count in counts.items() if count > 1)
     for case in result.cases:
-        yield from (("warning", case.id, what) for what in _of_registry(case, result.profile))
         for name, figure in case.figures.items():
             faults = faults_of_figure(figure, result.tier)
             yield from (("error", f"{case.id}, {name}", fault) for fault in faults)
 
 
-def _of_registry(case: CaseResult, profile: str) -> Iterator[str]:
-    """Compare with the lock file of the checkout; earlier versions of a case are no longer in it."""
-    lock = _lock()
-    if lock is None:
-        return
-    locked = lock.get(case.id)
-    if locked is None:
-        yield "is not a case of this checkout"
-    elif case.version > locked["version"]:
-        yield f"has version {case.version}, this checkout has only {locked['version']}"
-    elif case.version == locked["version"] and case.digest != locked.get(profile, case.digest):
-        yield f"has digest {case.digest}, this checkout has {locked[profile]} for the same version"
+def _of_registry(result: ResultFile, lock: dict[str, Any] | None) -> Iterator[_Remark]:
+    """Compare with the cases of the checkout; earlier versions are no longer in its lock file."""
+    for case in result.cases if lock is not None else ():
+        locked = (lock or {}).get(case.id)
+        if locked is None:
+            yield "warning", case.id, "is not a case of this checkout"
+        elif case.version > locked["version"]:
+            yield "warning", case.id, f"has version {case.version}, this checkout has only {locked['version']}"
+        elif case.version == locked["version"] and case.digest != locked.get(result.profile, case.digest):
+            here = locked[result.profile]
+            yield "warning", case.id, f"has digest {case.digest}, this checkout has {here} for the same version"
 
 
 def _of_noise(result: ResultFile) -> Iterator[_Remark]:
@@ -220,13 +215,16 @@ def _duplicates(runs: Sequence[Path]) -> list[Finding]:
     return findings
 
 
-@cache
-def _lock() -> dict[str, Any] | None:
-    """Versions and digests of the cases of this checkout; None where the package is installed."""
+def _lock_of(path: Path) -> dict[str, Any] | None:
+    """Versions and digests of the cases of the checkout that this package or the results are in; None for neither."""
     package = resources.files("netadapt")
-    path = package.parent / "bench" / "cases.lock" if isinstance(package, Path) else None
-    if path is None or not path.is_file():
-        return None
+    folders = [*([package.parent] if isinstance(package, Path) else []), *path.absolute().parents]
+    locks = (folder / "bench" / "cases.lock" for folder in folders)
+    return next((_read_lock(lock) for lock in locks if lock.is_file()), None)
+
+
+@cache
+def _read_lock(path: Path) -> dict[str, Any]:
     try:
         lock: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
