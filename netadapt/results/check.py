@@ -80,13 +80,14 @@ def check_file(path: Path) -> list[Finding]:
         result = read_result(path)
     except ResultsError as error:
         return [Finding("unreadable", path, "file", _without_path(error, path))]
+    lock = _lock_of(path)
     remarks = [
         *_of_file(result, path),
         *_of_card(result, path),
         *_of_platform(result),
         *_of_origin(result),
         *_of_cases(result),
-        *_of_registry(result, _lock_of(path)),
+        *(_of_registry(result, lock) if lock is not None else ()),
         *_of_noise(result),
         *_of_personal_data(result),
     ]
@@ -170,10 +171,10 @@ def _of_cases(result: ResultFile) -> Iterator[_Remark]:
             yield from (("error", f"{case.id}, {name}", fault) for fault in faults)
 
 
-def _of_registry(result: ResultFile, lock: dict[str, Any] | None) -> Iterator[_Remark]:
+def _of_registry(result: ResultFile, lock: dict[str, Any]) -> Iterator[_Remark]:
     """Compare with the cases of the checkout; earlier versions are no longer in its lock file."""
-    for case in result.cases if lock is not None else ():
-        locked = (lock or {}).get(case.id)
+    for case in result.cases:
+        locked = lock.get(case.id)
         if locked is None:
             yield "warning", case.id, "is not a case of this checkout"
         elif case.version > locked["version"]:

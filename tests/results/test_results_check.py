@@ -17,7 +17,6 @@ from netadapt.results.files import to_text, write_run
 from netadapt.results.personal import personal_words
 from netadapt.results.schema import PlatformCard, ResultFile
 
-
 lock_of = checking._lock_of
 
 
