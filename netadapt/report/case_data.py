@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from netadapt.errors import ResultsError
 from netadapt.measure.definitions import faults_of
@@ -22,6 +22,10 @@ Arm = Literal[
 ]
 
 
+#: Something that took time at all: relative errors are divided by it.
+Latency = Annotated[float, Field(gt=0)]
+
+
 class _Part(BaseModel):
     """A part of a case's data; a later version may add fields."""
 
@@ -32,18 +36,18 @@ class Predicted(_Part):
     """A network, predicted and measured."""
 
     predicted_ns: float
-    measured_ns: float
+    measured_ns: Latency
 
 
 class Repeated(_Part):
     """A network that was measured twice."""
 
-    first_ns: float
-    second_ns: float
+    first_ns: Latency
+    second_ns: Latency
 
 
 class PredictedLayer(_Part):
-    """A layer of the original network."""
+    """A layer of the original network, which may be too small to see."""
 
     workload: str
     predicted_ns: float
@@ -68,7 +72,7 @@ class MeasuredProposal(_Part):
     from_width: int
     width: int
     predicted_ns: float
-    measured_ns: float
+    measured_ns: Latency
     holdout_accuracy: float
 
 
@@ -76,8 +80,8 @@ class ProposalLatency(_Part):
     """Of `proposal_latency`."""
 
     network: str
-    limit_ns: float
-    original_ns: float
+    limit_ns: Latency
+    original_ns: Latency
     proposals: tuple[MeasuredProposal, ...]
 
 
@@ -103,7 +107,7 @@ class ArmNetwork(_Part):
     arm: Arm
     label: str
     seed: int
-    latency_ns: float
+    latency_ns: Latency
     predicted_ns: float | None
     macs: float
     params: float
@@ -127,7 +131,7 @@ class Iteration(_Part):
     group: str | None
     widths: dict[str, int]
     predicted_ns: float
-    measured_ns: float
+    measured_ns: Latency
     holdout_accuracy: float
     proposals: tuple[Candidate, ...]
 
@@ -137,8 +141,15 @@ class Run(_Part):
 
     seed: int
     driver: Literal["macs", "latency"]
-    original_widths: dict[str, int]
+    original_widths: dict[str, Annotated[int, Field(gt=0)]]
     iterations: tuple[Iteration, ...]
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        for entry in self.iterations:
+            if entry.widths.keys() != self.original_widths.keys():
+                raise ValueError(f"iteration {entry.iteration} has other channel groups than the original")
+        return self
 
 
 class LayerTime(_Part):
@@ -153,6 +164,12 @@ class LayerTimes(_Part):
 
     before: tuple[LayerTime, ...]
     after: tuple[LayerTime, ...]
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        if len(self.before) != len(self.after):
+            raise ValueError("there are other layers before than after")
+        return self
 
 
 class Epochs(_Part):
@@ -181,7 +198,7 @@ class Ablation(_Part):
     setting: str
     seed: int
     iterations: int
-    latency_ns: float
+    latency_ns: Latency
     macs: float
     holdout_accuracy: float
     test_accuracy: float
@@ -216,8 +233,8 @@ class Published(_Part):
     core: str
     network: str
     dtype: str
-    published_ns: float
-    simulated_ns: float
+    published_ns: Latency
+    simulated_ns: Latency
 
 
 class Fidelity(_Part):

@@ -37,7 +37,7 @@ from netadapt.report.statuses import status_cell
 _TITLES = {
     "lut_accuracy": "How well the table predicts",
     "proposal_latency": "Proposals of one iteration",
-    "end_to_end_speedup": "Accuracy against latency",
+    "end_to_end_speedup": "Speed-up, end to end",
     "ablations": "What each choice is worth",
     "search_cost": "What a search costs",
     "simulator_fidelity": "How near the simulator comes to boards",
@@ -207,29 +207,31 @@ def _arms(data: EndToEnd, origin: Origin) -> Table | None:
         return None
     averaged = tradeoff.means(_networks(data))
     front = set(tradeoff.pareto_front(averaged))
-    scale = amounts.scale_for([mean.latency_ns for mean in averaged], "ns")
+    latency = amounts.scale_for([mean.latency_ns for mean in averaged], "ns")
     rows = []
     for mean in averaged:
-        own = [n for n in data.arms if (n.arm, n.label) == (mean.arm, mean.label)]
-        accuracies = [n.test_accuracy for n in own]
+        own = [network for network in data.arms if (network.arm, network.label) == (mean.arm, mean.label)]
+        accuracies = [network.test_accuracy for network in own]
         rows.append(
             (
-                tradeoff.title_of(mean.arm),
+                tradeoff.ARM_TITLES[mean.arm],
                 mean.label,
-                scale.number(mean.latency_ns),
-                Cell(amounts.percent(mean.accuracy, 2), "on the front" if mean in front else "", "good"),
-                f"{amounts.percent(min(accuracies), 2)} to {amounts.percent(max(accuracies), 2)}",
-                amounts.scale_for([fmean(n.macs for n in own)], "macs").text(fmean(n.macs for n in own)),
-                amounts.scale_for([fmean(n.params for n in own)], "params").text(fmean(n.params for n in own)),
+                latency.number(mean.latency_ns),
+                Cell(amounts.percent(mean.accuracy, 2), "front" if mean in front else "", "good"),
+                f"{100 * min(accuracies):.2f} to {100 * max(accuracies):.2f}",
+                amounts.number(fmean(network.macs for network in own) / 1e6),
+                amounts.number(fmean(network.params for network in own) / 1e3),
                 str(mean.networks),
             )
         )
     columns = (
-        "arm", "network", f"latency, {scale.unit}", "test accuracy", "over seeds", "MACs", "parameters", "seeds",
+        "arm", "network", f"latency, {latency.unit}", "test accuracy", "over seeds, %", "million MACs",
+        "thousand parameters", "seeds",
     )  # fmt: skip
-    return Table(
-        "Means over the seeds of all arms.", columns, tuple(rows), origin, f"latency in {scale.unit}", frozenset({0, 1})
+    caption = (
+        "Means over the seeds of all arms; nothing is both faster and more accurate than what is marked as the front."
     )
+    return Table(caption, columns, tuple(rows), origin, f"latency in {latency.unit}, measured", frozenset({0, 1}))
 
 
 def _widths(run: Run, origin: Origin, prefix: str) -> Picture | None:
@@ -261,7 +263,7 @@ def _step(entry: Iteration) -> proposals.Step:
 
 
 def _of_run(run: Run) -> str:
-    return f" in the run by {'MACs' if run.driver == 'macs' else run.driver} of seed {run.seed}"
+    return f" in the run driven by {'MACs' if run.driver == 'macs' else run.driver}, seed {run.seed}"
 
 
 def _layer_times(data: EndToEnd, origin: Origin, prefix: str) -> Picture | None:
@@ -289,7 +291,7 @@ def _ablations(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
         (
             ablation,
             setting,
-            amounts.number(fmean(row.iterations for row in group)),
+            amounts.quantity(fmean(row.iterations for row in group), "count"),
             scale.number(fmean(row.latency_ns for row in group)),
             amounts.scale_for([fmean(row.macs for row in group)], "macs").text(fmean(row.macs for row in group)),
             amounts.percent(fmean(row.holdout_accuracy for row in group), 2),

@@ -16,6 +16,7 @@ class Origin:
     """Where the numbers of a picture or table come from."""
 
     tier: str
+    #: Empty where a host's own clock was read.
     platform: str
     #: The platform asked for, where a fallback took its place.
     requested: str = ""
@@ -32,7 +33,7 @@ class Origin:
         known = (
             unit,
             f"tier: {self.tier}",
-            f"platform {self.platform}{instead}",
+            f"platform {self.platform}{instead}" if self.platform else "",
             self.runtime,
             *self.remarks,
             f"commit {self.commit}" if self.commit else "",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -138,17 +139,21 @@ class KeyEntry:
     style: dict[str, Any]
 
 
-def svg_of(sheet: Sheet, name: str, title: str, description: str) -> ElementTree.Element:
-    """The SVG element of a sheet: coloured by the palette's variables, sized by whoever shows it.
+def svg_of(
+    draw: Callable[[Canvas], Sheet], canvas: Canvas, name: str, title: str, description: str
+) -> ElementTree.Element:
+    """The SVG element of a figure: coloured by the palette's variables, sized by whoever shows it.
 
     Args:
-        sheet: what was drawn.
+        draw: draws the figure.
+        canvas: what it is drawn on.
         name: begins each identifier in the element; unique where it will stand.
         title: name of the figure for those who do not see it.
         description: what it shows, for the same.
 
     """
-    root = ElementTree.fromstring(_matplotlib_svg(sheet.figure, name))
+    with _own_settings(name):
+        root = ElementTree.fromstring(_matplotlib_svg(draw(canvas).figure))
     for metadata in root.findall(f"{_SVG}metadata"):
         root.remove(metadata)
     # It holds a rule for every element of the document, which would be every element of the page.
@@ -168,14 +173,23 @@ def svg_of(sheet: Sheet, name: str, title: str, description: str) -> ElementTree
     return root
 
 
-def _matplotlib_svg(figure: Figure, salt: str) -> str:
-    from matplotlib import rc_context
+@contextmanager
+def _own_settings(name: str) -> Iterator[None]:
+    """Let the figure depend on nothing but its data, whatever the user has told matplotlib."""
+    import matplotlib
 
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # Names of networks and groups are no formulas, whatever they have between dollar signs.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False})
+        yield
+
+
+def _matplotlib_svg(figure: Figure) -> str:
     # No date and no version: the same figure gives the same text.
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     text = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    figure.savefig(text, format="svg", transparent=True, metadata=metadata)
     return text.getvalue()
 
 

@@ -47,16 +47,16 @@ def html_of(page: Page) -> str:
 def inline_svg(picture: Picture, canvas: Canvas) -> str:
     """The picture as an element of the page."""
     name = f"{picture.name}-{'narrow' if canvas.narrow else 'wide'}"
-    return _text(svg_of(picture.draw(canvas), name, picture.title, picture.description))
+    return _text(svg_of(picture.draw, canvas, name, picture.title, picture.description))
 
 
 def svg_file(picture: Picture) -> str:
     """The picture as a file of its own, on its own paper, with its title and origin in it."""
-    sheet = picture.draw(WIDE)
-    drawn = svg_of(sheet, picture.name, picture.title, picture.description)
+    drawn = svg_of(picture.draw, WIDE, picture.name, picture.title, picture.description)
+    drawn_height = round(float(drawn.attrib["viewBox"].split()[3]))
     lines = _wrap(picture.provenance)
     width = WIDE.width + 2 * _EDGE
-    height = round(sheet.height) + _HEAD + _ORIGIN_ROW * len(lines) + _FOOT
+    height = drawn_height + _HEAD + _ORIGIN_ROW * len(lines) + _FOOT
     attributes = {
         "xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width} {height}", "width": str(width),
         "height": str(height), "role": "img", "class": "plot",
@@ -71,7 +71,7 @@ def svg_file(picture: Picture) -> str:
     group = ElementTree.SubElement(root, "g", {"transform": f"translate({_EDGE} {_HEAD})"})
     group.extend(drawn[2:])
     for index, line in enumerate(lines):
-        y = _HEAD + round(sheet.height) + 8 + _ORIGIN_ROW * (index + 1) - 4
+        y = _HEAD + drawn_height + 8 + _ORIGIN_ROW * (index + 1) - 4
         _line(root, line, _EDGE, y, "font-size: 12px; fill: var(--muted)")
     return _text(root) + "\n"
 

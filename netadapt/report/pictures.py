@@ -45,7 +45,7 @@ def tradeoff_picture(
 ) -> Picture:
     """Accuracy against latency of all arms; `described` says what the networks are."""
     front = tradeoff.pareto_front(tradeoff.means(networks))
-    arms = list(dict.fromkeys(tradeoff.title_of(point.arm) for point in front))
+    arms = list(dict.fromkeys(tradeoff.ARM_TITLES[point.arm] for point in front))
     unit = amounts.scale_for([network.latency_ns for network in networks], "ns").unit
     return Picture(
         name=name,
@@ -81,8 +81,8 @@ def widths_picture(
             f"{narrowed} groups were narrowed."
         ),
         caption=(
-            f"{narrowed} of {len(groups)} channel groups, input first, gave up channels{of_run}; the numbers are channels, "
-            "the lighter the block, the smaller the share of its channels that is left."
+            f"{narrowed} of {len(groups)} channel groups, input first, gave up channels{of_run}; numbers are channels, "
+            "the fainter the block, the smaller the share of its channels that is left."
         ),
         unit="channels, counted",
         origin=origin,

@@ -31,6 +31,11 @@ class PlatformResults:
     by_platform: dict[str, Found]
     by_host: dict[str, Found]
 
+    @property
+    def all(self) -> list[Found]:
+        """All cases, those by the platform's clock first."""
+        return [*self.by_platform.values(), *self.by_host.values()]
+
 
 def read_platforms(source: Path) -> list[PlatformResults]:
     """Read a results file, a platform's folder, or a folder of platforms; sorted by platform.

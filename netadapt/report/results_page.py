@@ -8,7 +8,7 @@ from pathlib import Path
 from netadapt.report import amounts
 from netadapt.report.amounts import NONE
 from netadapt.report.case_sections import case_section
-from netadapt.report.content import Facts, Headline, Origin, Page, Section, Table
+from netadapt.report.content import Facts, Headline, Origin, Page, Remark, Section, present
 from netadapt.report.results_folder import Found, PlatformResults
 from netadapt.report.statuses import DOUBTFUL
 from netadapt.results.schema import Figure
@@ -21,7 +21,7 @@ _VERSIONS = ("runtime_version", "platform version", "platform onnxruntime")
 def results_page(platforms: list[PlatformResults], source: Path) -> Page:
     """The page of what was read from `source`."""
     names = [platform.name for platform in platforms]
-    profiles = sorted({found.file.profile for platform in platforms for found in platform.by_platform.values()})
+    profiles = sorted({found.file.profile for platform in platforms for found in platform.all})
     tiers = {found.file.tier for platform in platforms for found in platform.by_platform.values()}
     return Page(
         title=f"Benchmark results: {', '.join(names)}"
@@ -49,7 +49,7 @@ def _platform_section(platform: PlatformResults, alone: bool) -> Section:
     return Section(
         id=f"platform-{slug(platform.name)}",
         title=platform.name,
-        blocks=_card(platform),
+        blocks=present([_doubts(platform), _card(platform)]),
         headlines=() if alone else _headlines(platform),
         sections=tuple(cases + hosts),
     )
@@ -68,12 +68,16 @@ def origin_of(platform: PlatformResults, found: Found) -> Origin:
     host = file.clock == "host"
     return Origin(
         tier=file.tier,
-        platform="of the machine that did the work" if host else file.platform,
+        platform="" if host else file.platform,
         requested="" if host else file.requested,
         runtime="" if host else _runtime(platform, file.environment),
         commit=file.made.commit or f"none, netadapt {file.made.netadapt}",
         date=file.made.date,
-        remarks=(f"profile {file.profile}", f"case version {found.case.version}"),
+        remarks=(
+            *(["clock of the machine that did the work"] if host else []),
+            f"profile {file.profile}",
+            f"case version {found.case.version}",
+        ),
     )
 
 
@@ -85,20 +89,31 @@ def _runtime(platform: PlatformResults, environment: dict[str, str]) -> str:
     return f"{_RUNTIMES.get(name, name)} {version}".strip()
 
 
-def _card(platform: PlatformResults) -> tuple[Facts | Table, ...]:
+def _doubts(platform: PlatformResults) -> Remark | None:
+    """Names the figures that the machine was too busy for."""
+    doubtful = [
+        f"{name.replace('_', ' ')} of {found.case.id} ({figure.status})"
+        for found in platform.all
+        for name, figure in found.case.figures.items()
+        if figure.status in DOUBTFUL
+    ]
+    return Remark(f"Not to be relied on: {', '.join(doubtful)}.", "warn") if doubtful else None
+
+
+def _card(platform: PlatformResults) -> Facts:
     card = platform.card
-    shown = [*platform.by_platform.values(), *platform.by_host.values()]
     rows = [("platform", platform.name)]
     if card:
         rows += [("title", card.title), ("tier", card.tier), ("fingerprint", card.fingerprint)]
     environment: dict[str, str] = {}
-    for found in shown:
-        if found.file.clock == "platform":
-            environment |= found.file.environment
+    for found in platform.by_platform.values():
+        environment |= found.file.environment
     rows += sorted(environment.items())
-    rows.append(("runs shown", "; ".join(sorted({f"{found.path.name} ({found.file.profile})" for found in shown}))))
+    rows.append(
+        ("runs shown", "; ".join(sorted({f"{found.path.name} ({found.file.profile})" for found in platform.all})))
+    )
     prose = str(card.definition.get("card", "")) if card else "There is no platform.json beside these results."
-    return (Facts(f"Platform card of {platform.name}", tuple(rows), prose),)
+    return Facts(f"Platform card of {platform.name}", tuple(rows), prose)
 
 
 def _headlines(platform: PlatformResults) -> tuple[Headline, ...]:
@@ -108,9 +123,9 @@ def _headlines(platform: PlatformResults) -> tuple[Headline, ...]:
         figures = speedup.case.figures
         found += [
             _figure_headline(
-                "speed-up over width multipliers",
+                "speed-up over multipliers",
                 figures.get("speedup_over_multipliers"),
-                "at equal or higher test accuracy",
+                "width multipliers of equal or higher test accuracy",
             ),
             _figure_headline(
                 "speed-up over the original", figures.get("speedup_over_original"), "of its fastest network"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from netadapt.errors import RunError
 from netadapt.measure.definitions import faults_of
@@ -151,7 +151,7 @@ class Product(BaseModel):
     widths: _Widths
     macs: int
     params: int
-    latency_ns: int
+    latency_ns: Annotated[int, Field(gt=0)]
     latency_status: str
     predicted_latency_ns: int
     holdout_accuracy: float
@@ -218,6 +218,12 @@ class Summary(_Part):
     left_out: tuple[_LeftOut, ...]
     unknown_operations: tuple[str, ...]
     cost: _Cost
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        if len(self.original.layers) != len(self.adapted.layers):
+            raise ValueError("the original and the adapted network have different layers")
+        return self
 
 
 class Finished(_Part):

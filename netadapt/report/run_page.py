@@ -337,7 +337,7 @@ def command(run: RunRecord) -> str:
         [f"netadapt adapt {shlex.quote(config.network)}", f"--data {shlex.quote(config.data)}"],
         [
             f"--platform {shlex.quote(config.platform)}",
-            *(f"--budget {_with_unit(budget)}" for budget in config.budgets),
+            *budgets,
         ],
         [f"--iterations {pace.iterations}", f"--decay {pace.decay:g}", first_step, f"--selection {config.selection}"],
         [f"--steps {short.steps}", f"--lr {short.options.lr:g}"],

@@ -139,8 +139,7 @@ def _strips(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float])
     axes = sheet.panel(left, top, width, height)
     reach = 100 * max(1.25 * BAND, *(1.1 * abs(error) for pairs in agreement.all for error in pairs.errors))
     axes.set(xlim=(-reach, reach), ylim=(len(agreement.all), 0), yticks=[])
-    axes.axvspan(-100 * BAND, 100 * BAND, color=colour("band"), linewidth=0, zorder=0.4)
-    axes.axvline(0, color=colour("muted"), linewidth=1, zorder=1)
+    axes.grid(visible=False)
     styles = [*_STYLES[: len(agreement.predicted)], _NOISE]
     for index, (pairs, style) in enumerate(zip(agreement.all, styles, strict=False)):
         _strip(axes, sheet.canvas, index, pairs, style)
@@ -151,7 +150,10 @@ def _strips(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float])
 
 def _strip(axes: Axes, canvas: Canvas, index: int, pairs: Pairs, style: dict[str, Any]) -> None:
     errors = sorted(100 * error for error in pairs.errors)
-    axes.plot(errors, _spread(errors, index + 0.66, 0.17), zorder=3, **style)
+    upper, lower = index + 0.42, index + 0.92
+    axes.fill_betweenx([upper, lower], -100 * BAND, 100 * BAND, color=colour("band"), linewidth=0, zorder=0.4)
+    axes.plot([0, 0], [upper, lower], color=colour("muted"), linewidth=1, zorder=1)
+    axes.plot(errors, _spread(errors, (upper + lower) / 2, 0.17), zorder=3, **style)
     words = [(0, pairs.label, "ink"), (canvas.note_px + 4, _summary(pairs), "muted")]
     for offset, text, token in words:
         axes.annotate(

@@ -31,7 +31,9 @@ class Layer:
         if len(old) < 2 or len(old) != len(new) or "->" not in old[1] or "->" not in new[1]:
             return self.before
         rest = " ".join(old[2:4])
-        return f"{old[0]} {rest}  {_arrow(old[1])}" + (f" to {_arrow(new[1])}" if old[1] != new[1] else "")
+        return f"{old[0].replace('_', ' ')} {rest}, {_arrow(old[1])}" + (
+            f", now {_arrow(new[1])}" if old[1] != new[1] else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def draw(layers: Sequence[Layer], canvas: Canvas) -> Sheet:
     shown = rows(layers)
     scale = scale_for([value for row in shown for value in (row.before_ns, row.after_ns)], "ns")
     pitch = 50 if canvas.narrow else 30
-    left, right, top = (4 if canvas.narrow else 300), (96 if canvas.narrow else 120), 44
+    left, right, top = (4 if canvas.narrow else 330), (96 if canvas.narrow else 120), 44
     sheet = Sheet(canvas, top + pitch * len(shown) + 44)
     sheet.key(_key(layers, scale, canvas), 0, 14, columns=2)
     axes = sheet.panel(left, top, canvas.width - left - right, pitch * len(shown))

@@ -14,21 +14,16 @@ from netadapt.report.drawing import KeyEntry, Sheet, colour
 #: Arms in the order in which they are explained, as people call them.
 ARM_TITLES = {
     "original": "original network",
-    "multiplier": "width multiplier, trained from scratch",
+    "multiplier": "width multiplier, from scratch",
     "uniform": "uniform pruning, fine-tuned",
     "netadapt-macs": "NetAdapt by MACs",
     "netadapt-latency": "NetAdapt by latency",
-    "netadapt-macs-retrained": "its shapes, retrained from scratch",
-    "netadapt-latency-retrained": "its shapes, retrained from scratch",
-}
-_SHORT_TITLES = {
-    "multiplier": "width multiplier, from scratch",
     "netadapt-macs-retrained": "NetAdapt by MACs, retrained",
     "netadapt-latency-retrained": "NetAdapt by latency, retrained",
 }
 
 _MARKS: dict[str, tuple[str, str, str]] = {
-    "original": ("ink", "*", "-"),
+    "original": ("ink", "*", "none"),
     "multiplier": ("ochre", "s", "-"),
     "uniform": ("green", "^", "-"),
     "netadapt-macs": ("purple", "D", "-"),
@@ -80,16 +75,11 @@ def pareto_front(points: Sequence[Mean]) -> list[Mean]:
     return front
 
 
-def title_of(arm: str) -> str:
-    """An arm's name where it stands alone."""
-    return _SHORT_TITLES.get(arm, ARM_TITLES[arm])
-
-
 def draw(networks: Sequence[Network], canvas: Canvas) -> Sheet:
     """Seeds as faint points, means as marked lines, the front of the means as a broad line behind."""
     averaged = means(networks)
     arms = [arm for arm in ARM_TITLES if any(mean.arm == arm for mean in averaged)]
-    key = [KeyEntry(title_of(arm), _style(arm)) for arm in arms]
+    key = [KeyEntry(ARM_TITLES[arm], _style(arm)) for arm in arms]
     key.append(KeyEntry("Pareto front of the means", _FRONT))
     columns = 1 if canvas.narrow else 3
     top = 14 + 20 * -(-len(key) // columns) + 34

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from netadapt.report.amounts import percent
 from netadapt.report.canvas import Canvas
 from netadapt.report.drawing import HEAT_STEPS, Sheet, colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LONGEST_NAME = 22
 
@@ -50,18 +54,14 @@ def draw(history: WidthHistory, canvas: Canvas) -> Sheet:
     _ticks(axes, columns, column_px)
     axes.tick_params(pad=4)
     sheet.text(left, top - 12, "channels of each group", size=canvas.label_px)
-    sheet.text(canvas.width - right + 8, top - 12, "left", color=colour("muted"))
+    sheet.text(canvas.width - right + 8, top - 12, "kept", color=colour("muted"))
     sheet.axis_titles(axes, "iteration", "")
     return sheet
 
 
-def _block(
-    sheet: Sheet, axes: object, place: tuple[int, int, int], share: float, number: str, column_px: float
-) -> None:
-    from matplotlib.axes import Axes
+def _block(sheet: Sheet, axes: Axes, place: tuple[int, int, int], share: float, number: str, column_px: float) -> None:
     from matplotlib.patches import Rectangle
 
-    assert isinstance(axes, Axes)
     start, row, length = place
     step = _heat_step(share)
     gap = 1 / column_px
@@ -80,22 +80,17 @@ def _heat_key(sheet: Sheet) -> None:
     """What the colours mean, above the panel."""
     from matplotlib.patches import Rectangle
 
-    box, y = 24, 4
-    sheet.text(0, y + 12, "share of its original width", color=colour("ink"))
-    left = 13.6 * sheet.canvas.note_px
-    sheet.text(left + 32, y + 12, percent(0, 0), ha="right", color=colour("muted"))
+    y, box = 16, 14 if sheet.canvas.narrow else 18
+    left = 12.8 * sheet.canvas.note_px
+    sheet.text(0, y, "share of its original width")
+    sheet.text(left + 30, y, percent(0, 0), ha="right", color=colour("muted"))
     for step in range(HEAT_STEPS):
+        corner = ((left + 36 + step * box) / sheet.canvas.width, 1 - (y + 3) / sheet.height)
+        size = (box / sheet.canvas.width, 14 / sheet.height)
         sheet.figure.add_artist(
-            Rectangle(
-                ((left + 38 + step * box * 0.75) / sheet.canvas.width, 1 - (y + 15) / sheet.height),
-                box * 0.75 / sheet.canvas.width,
-                14 / sheet.height,
-                transform=sheet.figure.transFigure,
-                facecolor=colour(f"heat{step}"),
-                linewidth=0,
-            )
+            Rectangle(corner, *size, transform=sheet.figure.transFigure, fc=colour(f"heat{step}"), linewidth=0)
         )
-    sheet.text(left + 38 + HEAT_STEPS * box * 0.75 + 6, y + 12, percent(1, 0), color=colour("muted"))
+    sheet.text(left + 42 + HEAT_STEPS * box, y, percent(1, 0), color=colour("muted"))
 
 
 def _spells(widths: Sequence[int]) -> list[tuple[int, int]]:
@@ -112,10 +107,7 @@ def _heat_step(share: float) -> int:
     return min(int(share * HEAT_STEPS), HEAT_STEPS - 1)
 
 
-def _ticks(axes: object, columns: int, column_px: float) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def _ticks(axes: Axes, columns: int, column_px: float) -> None:
     every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if step * column_px >= 24)
     axes.set_xticks(range(0, columns, every))
 
