@@ -602,7 +602,7 @@ def results_compare(
 ) -> None:
     """Tell how B differs from A, figure by figure; exit code 1 if one is SLOWER or WORSE."""
     from netadapt.errors import UnknownNameError
-    from netadapt.results.compare import compare_results
+    from netadapt.results.compare import compare_results, judge
     from netadapt.results.files import pick_pair, read_result
     from netadapt.results.show import print_comparison
 
@@ -611,7 +611,7 @@ def results_compare(
     first, second = pick_pair(a, b, clock)  # type: ignore[arg-type]
     comparison = compare_results(read_result(first), read_result(second))
     print_comparison(first, second, comparison, as_json)
-    if comparison.regressions or (strict and comparison.not_comparable):
+    if not judge(comparison, strict).passed:
         raise typer.Exit(EXIT_BAD_RESULTS)
 
 

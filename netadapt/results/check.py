@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from netadapt.errors import NetAdaptError, ResultsError, UnknownNameError
 from netadapt.measure.platform import load_platform
-from netadapt.results.figures import faults_of_figure, is_noisy
+from netadapt.results.figures import CLOCKED_ORIGINS, faults_of_figure, is_noisy
 from netadapt.results.files import CARD_NAME, find_results, is_name_of, read_card, read_result, run_stem, to_text
 from netadapt.results.personal import personal_words
 from netadapt.results.schema import PlatformCard, ResultFile
 
 Severity = Literal["unreadable", "error", "warning"]
 
-#: Share of the measured figures that may be noisy.
+#: Share of the figures that a clock has a part in that may be noisy.
 MOST_NOISY = 1 / 3
 #: Clocks of machines differ.
 _FUTURE = timedelta(days=1)
@@ -185,18 +185,18 @@ def _of_registry(result: ResultFile, lock: dict[str, Any]) -> Iterator[_Remark]:
 
 
 def _of_noise(result: ResultFile) -> Iterator[_Remark]:
-    measured = [
+    clocked = [
         (f"{case.id}, {name}", figure)
         for case in result.cases
         for name, figure in case.figures.items()
-        if figure.origin == "measured"
+        if figure.origin in CLOCKED_ORIGINS
     ]
-    noisy = [where for where, figure in measured if is_noisy(figure)]
+    noisy = [where for where, figure in clocked if is_noisy(figure)]
     if noisy:
         named = "; ".join(noisy[:_MOST_NAMED]) + (f" and {len(noisy) - _MOST_NAMED} more" * (len(noisy) > _MOST_NAMED))
-        advice = "; measure again on a quieter machine" if len(noisy) > MOST_NOISY * len(measured) else ""
+        advice = "; measure again on a quieter machine" if len(noisy) > MOST_NOISY * len(clocked) else ""
         severity: Severity = "error" if advice else "warning"
-        yield severity, "noise", f"{len(noisy)} of {len(measured)} measured figures are noisy{advice}: {named}"
+        yield severity, "noise", f"{len(noisy)} of {len(clocked)} figures of clocks are noisy{advice}: {named}"
 
 
 def _of_personal_data(content: ResultFile | PlatformCard) -> Iterator[_Remark]:

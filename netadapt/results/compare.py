@@ -17,7 +17,7 @@ from typing import Literal
 
 from netadapt.errors import ResultsError
 from netadapt.measure import statistics
-from netadapt.results.figures import COST_UNITS, TIME_UNITS, is_noisy
+from netadapt.results.figures import CLOCKED_ORIGINS, COST_UNITS, TIME_UNITS, is_noisy
 from netadapt.results.schema import CaseResult, Figure, ResultFile
 from netadapt.results.shift import Shift, shift
 
@@ -30,8 +30,6 @@ REGRESSIONS: tuple[Verdict, ...] = ("SLOWER", "WORSE")
 MARGIN = 0.05
 #: Relative difference that is told where numbers are exact (a simulated clock).
 EXACT_MARGIN = 0.001
-#: Origins of figures that a real clock has a part in.
-_UNCERTAIN = ("measured", "predicted", "derived")
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,11 @@ class Comparison:
         """Cases that cannot be compared."""
         return [case for case in self.cases if case.not_comparable]
 
+    @property
+    def lost(self) -> list[tuple[str, str]]:
+        """Figures that only run A has, of cases that can be compared, with the case of each."""
+        return [(case.id, name) for case in self.cases for name in case.only_a]
+
 
 @dataclass(frozen=True)
 class GateOutcome:
@@ -96,7 +99,7 @@ class GateOutcome:
 def gate(new: ResultFile, baseline: ResultFile | None, strict: bool = False) -> GateOutcome:
     """Judge a new run by a baseline: it passes unless a figure became slower or worse.
 
-    Without a baseline, or where cases cannot be compared, nothing can be judged: that is said, and fails if `strict`.
+    Without a baseline, or where something cannot be compared, that cannot be judged: it is said, and fails if `strict`.
 
     Raises:
         ResultsError: the two are of different tiers.
@@ -108,9 +111,14 @@ def gate(new: ResultFile, baseline: ResultFile | None, strict: bool = False) -> 
             "commit this run to make it one"
         )
         return GateOutcome(not strict, (reason,), None)
-    comparison = compare_results(baseline, new)
+    return judge(compare_results(baseline, new), strict)
+
+
+def judge(comparison: Comparison, strict: bool = False) -> GateOutcome:
+    """Whether B may pass, as `gate` says."""
     worse = [f"{case}, {figure.name}: {figure.verdict} ({figure.reason})" for case, figure in comparison.regressions]
     unjudged = [f"{case.id}: NOT COMPARABLE ({'; '.join(case.not_comparable)})" for case in comparison.not_comparable]
+    unjudged += [f"{case}, {name}: NOT COMPARABLE (only A has it)" for case, name in comparison.lost]
     return GateOutcome(not worse and not (strict and unjudged), (*worse, *unjudged), comparison)
 
 
@@ -228,7 +236,7 @@ def _by_value(a: Figure, b: Figure, simulated: bool) -> _Judgement:
         return _Judgement("SAME", f"within the tolerance of {tolerance:g}", ratio)
     if is_noisy(a) or is_noisy(b):
         return _Judgement("AMBIGUOUS", f"{a.status} in A, {b.status} in B", ratio)
-    if not simulated and a.origin in _UNCERTAIN and not (tolerance or _has_interval(a) or _has_interval(b)):
+    if not simulated and a.origin in CLOCKED_ORIGINS and not (tolerance or _has_interval(a) or _has_interval(b)):
         return _Judgement("AMBIGUOUS", "has neither tolerance nor interval, and its clock is a real one", ratio)
     if _encloses(a, b.value) or _encloses(b, a.value):
         return _Judgement("AMBIGUOUS", "inside the confidence interval of the other", ratio)

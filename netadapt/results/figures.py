@@ -14,6 +14,8 @@ TIME_UNITS = ("ns", "s")
 #: Units of which a share is lost or won, whatever the size of the network.
 COST_UNITS = (*TIME_UNITS, "pJ")
 UNITS = (*COST_UNITS, "bytes", "ratio", "share", "count")
+#: Origins of figures that a clock has a part in, so that a busy machine shows in them.
+CLOCKED_ORIGINS = ("measured", "predicted", "derived")
 #: Units of what there cannot be less than none of.
 _NEVER_NEGATIVE = (*COST_UNITS, "bytes", "ratio", "count")
 

@@ -98,10 +98,15 @@ def test_noisy_figures_are_told_and_too_many_are_an_error(tmp_path, contended, s
     figures["accuracy"] = share(0.9)
     findings = check_file(written(tmp_path, run(case(figures))))
     assert [finding.severity for finding in findings] == [severity] * (severity is not None)
-    assert all(f"{contended} of 3 measured figures are noisy" in finding.what for finding in findings)
+    assert all(f"{contended} of 3 figures of clocks are noisy" in finding.what for finding in findings)
     assert ["quieter machine" in finding.what for finding in findings] == [True] * (severity == "error") + [False] * (
         severity == "warning"
     )
+
+
+def test_what_was_derived_from_noisy_measurements_is_noisy(tmp_path):
+    figures = {"error": share(0.02, origin="derived", better="lower", status="contended"), "latency": latency()}
+    assert only(check_file(written(tmp_path, run(case(figures)))))[:2] == ("error", "noise")
 
 
 def test_a_tier_that_is_not_the_platforms_is_an_error(tmp_path):

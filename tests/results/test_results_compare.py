@@ -218,6 +218,13 @@ def test_a_gate_that_cannot_compare_says_so(strict):
     assert outcome.reasons == ("lut_accuracy: NOT COMPARABLE (digest d1 in A, d2 in B)",)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_gate_tells_figures_that_were_lost(strict):
+    outcome = gate(run(case({})), run(case({"latency": latency()})), strict)
+    assert outcome.passed is not strict
+    assert outcome.reasons == ("lut_accuracy, latency: NOT COMPARABLE (only A has it)",)
+
+
 def test_trimmed_means_by_hand():
     # One of four rounds at either end is cut: what is kept is 2, 3 and 12, 13; winsorised 2, 2, 3, 3, so that the sum
     # of squares is 1 and the variance of the mean 1 / (2 * 1). Welch gives 2 degrees of freedom, t is 4.303.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 from pathlib import Path
@@ -196,6 +197,19 @@ def test_a_change_by_hand_is_told(written):
     assert written.read_text() != text
     with pytest.raises(ResultsError, match=r"was changed after it was written.*run the cases again"):
         files.read_result(written)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_change_of_any_byte_is_taken_for_what_was_written(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("results") / "2026-11-20-abc.json"
+    content = bytearray(files.to_text(run()).encode())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    # A blank more or less changes nothing; everything else must be refused.
+    with contextlib.suppress(ResultsError):
+        assert files.read_result(path) == run()
 
 
 def test_another_layout_is_no_change_of_content(written):
