@@ -12,9 +12,10 @@ from rich.markup import escape
 
 from netadapt.errors import ResultsError
 from netadapt.results.check import Finding
-from netadapt.results.compare import REGRESSIONS, CaseComparison, Comparison, FigureComparison
+from netadapt.results.compare import CaseComparison, Comparison
 from netadapt.results.files import read_result
 from netadapt.results.schema import ResultFile
+from netadapt.results.verdicts import REGRESSIONS, FigureComparison
 from netadapt.terminal import print_json, print_table, say
 
 #: By unit of a figure: what it is divided by for people, and their unit.
