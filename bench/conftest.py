@@ -12,6 +12,7 @@ import pytest
 from bench.command import BASELINES, RUN, is_strict
 from bench.ending import Ending, end
 from bench.progress import shown
+from bench.registry import CASES
 from bench.replay import ReplayTimer
 from bench.session import BenchRun, Job, Wanted
 from netadapt.search.observer import Observer
@@ -45,7 +46,8 @@ def _smoke_run(config: pytest.Config) -> BenchRun:
     """Every case once, as small as can be; nothing is kept."""
     folder = tempfile.TemporaryDirectory(prefix="netadapt-bench-")
     config.add_cleanup(folder.cleanup)
-    run = BenchRun(Wanted("smoke", (_SMOKE_PLATFORM,), Path(folder.name), results=None))
+    registry = config.getoption("registry") or CASES
+    run = BenchRun(Wanted("smoke", (_SMOKE_PLATFORM,), Path(folder.name), results=None, registry=registry))
     config.add_cleanup(run.close)
     config.stash[RUN] = run
     return run

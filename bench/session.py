@@ -20,7 +20,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from bench.case import Bench, Case, Findings
-from bench.provenance import host_environment, host_fingerprint, made, package_digest, platform_environment
+from bench.provenance import code_digest, host_environment, host_fingerprint, made, platform_environment
 from bench.registry import CASES, PROFILES, load_registry
 from netadapt.errors import CaseError, MeasurementError, ResultsError, UnknownNameError
 from netadapt.files import write_atomically
@@ -201,7 +201,7 @@ class BenchRun:
         return (Job(self._registry.case(case_id, self.wanted.profile), device) for case_id in dict.fromkeys(ids))
 
     def _kept(self, job: Job) -> _Kept:
-        key = f"{job.case.digest} {job.device.fingerprint} {package_digest()}"
+        key = f"{job.case.digest} {job.device.fingerprint} {code_digest()}"
         folder = self.wanted.work / "unfinished" / job.device.requested / self.wanted.profile / job.case.id
         return _Kept(folder, key)
 

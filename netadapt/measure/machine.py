@@ -54,7 +54,7 @@ def commit() -> str | None:
 
 
 def commit_of(root: Path) -> str | None:
-    """Tell the commit of a checkout, with "+dirty" where the package differs from it; None where there is no checkout."""
+    """Tell the commit of a checkout, with "+dirty" where the package differs from it; None where there is none."""
     if not (root / ".git").exists():
         return None
     head = _git(root, "rev-parse", "--short=12", "HEAD")
