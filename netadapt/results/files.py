@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from netadapt.errors import ResultsError
 from netadapt.files import write_atomically
 from netadapt.measure.definitions import faults_of
+from netadapt.measure.measurement import Tier
 from netadapt.results.schema import SCHEMA_VERSION, Clock, PlatformCard, Profile, ResultFile
 
 CARD_NAME = "platform.json"
@@ -93,8 +94,7 @@ def write_run(root: Path, results: Sequence[ResultFile], card: PlatformCard) -> 
     folder = root / card.name
     texts = {result.clock: to_text(result) for result in results}
     card_path, card_text = folder / CARD_NAME, to_text(card)
-    if card_path.exists() and read_card(card_path).tier != card.tier:
-        raise ResultsError(f"{card_path}: is of tier {read_card(card_path).tier}, not {card.tier}; use another folder")
+    _require_fitting_card(card_path, card.tier)
     try:
         paths = _claim(folder, run_stem(results[0]), list(texts))
         try:
@@ -111,19 +111,31 @@ def write_run(root: Path, results: Sequence[ResultFile], card: PlatformCard) -> 
     return [card_path, *paths]
 
 
-def require_writable(root: Path) -> None:
+def require_writable(root: Path, platforms: Mapping[str, Tier] | None = None) -> None:
     """Make sure that results can be written below a folder, before the work for them is done.
+
+    Args:
+        root: the folder of all platforms.
+        platforms: those whose results are to be written, with the tier of each; their cards must fit.
 
     Raises:
         ResultsError: they cannot.
 
     """
+    for platform, tier in (platforms or {}).items():
+        _require_fitting_card(root / platform / CARD_NAME, tier)
     probe = root / ".netadapt-probe"
     try:
         write_atomically(probe, b"")
         probe.unlink()
     except OSError as error:
         raise _not_written(root, error) from error
+
+
+def _require_fitting_card(path: Path, tier: Tier) -> None:
+    """What is there is replaced only if it is a card of the same tier."""
+    if path.exists() and (there := read_card(path).tier) != tier:
+        raise ResultsError(f"{path}: is of tier {there}, not {tier}; use another folder")
 
 
 def find_results(path: Path) -> list[Path]:
@@ -175,6 +187,9 @@ def pick_pair(a: Path, b: Path, clock: Clock = "platform") -> tuple[Path, Path]:
 def _pick(folder: Path, clock: Clock, profile: Profile | None, besides: Path) -> Path:
     if not folder.is_dir():
         raise ResultsError(f"{folder}: there is no such file or folder")
+    platforms = sorted({run.parent.name for run in find_results(folder)})
+    if len(platforms) > 1:
+        raise ResultsError(f"{folder}: has runs of several platforms; give one of {', '.join(platforms)}")
     found = _newest_in(folder, clock, profile, besides)
     if found is None:
         other = f" besides {besides}" if besides.is_file() else ""

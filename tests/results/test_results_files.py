@@ -157,6 +157,18 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path):
     assert (tmp_path / "results").read_text() == "a file where the folder should be"
 
 
+def test_a_card_that_will_not_fit_is_told_before_the_work(tmp_path):
+    files.write_run(tmp_path, [run()], card())
+    path = tmp_path / "ort-local" / "platform.json"
+    files.require_writable(tmp_path, {"ort-local": "local", "sim-cortex-a72": "simulated"})
+    with pytest.raises(ResultsError, match=r"platform\.json: is of tier local, not device"):
+        files.require_writable(tmp_path, {"ort-local": "device"})
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ResultsError, match=r"platform\.json: is truncated"):
+        files.require_writable(tmp_path, {"ort-local": "local"})
+    files.require_writable(tmp_path, {"sim-cortex-a72": "simulated"})
+
+
 def test_the_check_for_write_access_leaves_nothing_behind(tmp_path):
     files.require_writable(tmp_path / "results")
     assert list((tmp_path / "results").iterdir()) == []
@@ -320,6 +332,13 @@ def test_a_pair_is_of_one_clock_and_profile(tmp_path):
     assert files.pick_pair(old_quick, new_host) == (old_quick, new_host)
     with pytest.raises(ResultsError, match="no run of clock host, profile quick"):
         files.pick_pair(old / "ort-local", new_host)
+
+
+def test_a_folder_of_several_platforms_does_not_make_a_pair(tmp_path):
+    files.write_run(tmp_path, [run()], card())
+    files.write_run(tmp_path, [run(platform="tvm-local")], card(name="tvm-local"))
+    with pytest.raises(ResultsError, match="several platforms; give one of ort-local, tvm-local"):
+        files.pick_pair(tmp_path, tmp_path / "ort-local")
 
 
 def test_one_folder_twice_is_its_newest_run_and_the_one_before(tmp_path):
