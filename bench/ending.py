@@ -10,8 +10,8 @@ from bench.judging import Baselines, CaseJudgement, judge
 from bench.session import BenchRun
 from netadapt.errors import ResultsError
 from netadapt.measure.device import Device
-from netadapt.results.compare import FigureComparison
 from netadapt.results.schema import ResultFile
+from netadapt.results.verdicts import FigureComparison
 
 #: Verdicts on figures, in the order in which they are told.
 _ORDER = ("SLOWER", "WORSE", "AMBIGUOUS", "FASTER", "BETTER", "SAME", "NOT JUDGED")
@@ -83,13 +83,19 @@ def _table(judged: list[tuple[ResultFile, CaseJudgement]]) -> Iterator[str]:
     yield f"{first.platform} (tier: {first.tier}), profile {first.profile}, against what was there before:"
     width = max(len(judgement.case) for _, judgement in judged)
     for result, judgement in judged:
-        by = f"by {judgement.baseline}" if judgement.baseline else "without a baseline"
+        by = f", by {judgement.baseline}" if judgement.baseline else ""
         gate = "" if judgement.outcome.passed else "FAILED: "
-        yield f"  {judgement.case:{width}}  {result.clock + ' clock':14}  {gate}{_verdict(judgement)}, {by}"
-        comparison = judgement.comparison
-        for figure in comparison.figures if comparison else ():
-            if figure.verdict in _WORTH_A_LINE:
-                yield f"      {_figure(figure)}"
+        yield f"  {judgement.case:{width}}  {result.clock + ' clock':14}  {gate}{_verdict(judgement)}{by}"
+        yield from (f"      {line}" for line in _details(judgement))
+
+
+def _details(judgement: CaseJudgement) -> Iterator[str]:
+    """What of a case is worth a line of its own."""
+    comparison = judgement.comparison
+    if comparison is None:
+        return
+    yield from (_figure(figure) for figure in comparison.figures if figure.verdict in _WORTH_A_LINE)
+    yield from (f"NOT COMPARABLE {name}: only the baseline has it" for name in comparison.only_a)
 
 
 def _verdict(judgement: CaseJudgement) -> str:

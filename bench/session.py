@@ -98,10 +98,11 @@ class BenchRun:
         self._registry = load_registry(wanted.registry)
         for case_id in wanted.cases:
             self._registry.entry(case_id)
-        if wanted.results:
-            require_writable(wanted.results)
         with ExitStack() as opened:
             devices = [opened.enter_context(_open(name, on_fallback)) for name in dict.fromkeys(wanted.platforms)]
+            if wanted.results:
+                platforms = [device.platform for device in devices]
+                require_writable(wanted.results, {platform.name: platform.tier for platform in platforms})
             self.jobs = [job for device in devices for job in self._jobs_for(device)]
             self._table = opened.enter_context(Table.open(wanted.work / "table.sqlite"))
             self._open = opened.pop_all()

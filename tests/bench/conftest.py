@@ -47,16 +47,28 @@ rounds = 9
 #: Each leaves a line in `runs` whenever it is run.
 CASE = """
 from netadapt.errors import MeasurementError
-from pathlib import Path
 import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import onnx
 
 import netadapt
 from bench.case import Bench, Findings
 from bench.reference_model import reference_model
+from bench.speed.slowed import slowed
 from bench.timing import measure_latency
 from netadapt.results.schema import Figure
 
 CONTROL = Path({control!r})
+
+
+def one_more_layer(model: bytes) -> bytes:
+    # The reference itself is never slowed.
+    changed = onnx.load_from_string(model)
+    changed.graph.node.append(onnx.helper.make_node("Relu", ["scores"], ["likely"]))
+    changed.graph.output[0].name = "likely"
+    return changed.SerializeToString()
 
 
 def run(bench: Bench) -> Findings:
@@ -68,7 +80,9 @@ def run(bench: Bench) -> Findings:
         time.sleep(0.05)
     if (CONTROL / f"fail-{{bench.case.id}}").exists():
         raise MeasurementError("the device caught fire")
-    timed = measure_latency(bench.device, {{"latency": reference_model()}}, bench.case.parameters["rounds"])
+    model, rounds = one_more_layer(reference_model()), bench.case.parameters["rounds"]
+    with slowed(bench.device, 0.2) if (CONTROL / f"slow-{{bench.case.id}}").exists() else nullcontext():
+        timed = measure_latency(bench.device, {{"latency": model}}, rounds)
     took = Figure(value=1.5, unit="s", better="lower", origin="measured", tolerance=1.0)
     return Findings(timed, {{"rounds": (1, 2)}}, "latency", host_figures={{"wall": took}})
 """

@@ -291,38 +291,16 @@ class TestGate:
         assert "FAILED: NOT COMPARABLE" in strict.stdout
         assert strict.returncode == 1
 
-    def test_slower_device_shuts_it(self, suite):
-        suite.run(LOCAL, "--case=first")
-        code = suite.folder / "own_suite" / "slow_device.py"
-        code.write_text(SLOW_DEVICE)
-        command = [*suite.benchmark(LOCAL, "--case=first"), "-p", "slow_device"]
+    def test_slower_case_shuts_it_and_is_named(self, suite):
+        suite.run(LOCAL)
+        (suite.control / "slow-first").touch()
 
-        done = suite.call(command, PYTHONPATH=str(code.parent))
+        done = suite.run(LOCAL)
 
         assert done.returncode == 1, done.stdout + done.stderr
-        assert "FAILED: 1 SLOWER" in done.stdout
-
-
-#: Every other model that is loaded takes half as long again; a round loads the network, then the reference.
-SLOW_DEVICE = """
-import itertools, time
-from netadapt.measure.ort import OrtDevice
-
-turns = itertools.cycle([True, False])
-load = OrtDevice.model_program
-
-def slowed(device, model):
-    program = load(device, model)
-    def run():
-        begin = time.perf_counter_ns()
-        program()
-        end = time.perf_counter_ns() + (time.perf_counter_ns() - begin) // 2
-        while time.perf_counter_ns() < end:
-            pass
-    return run if next(turns) else program
-
-OrtDevice.model_program = slowed
-"""
+        assert "first   platform clock  FAILED: 1 SLOWER" in done.stdout
+        assert "SLOWER latency: " in done.stdout
+        assert "second  platform clock  FAILED" not in done.stdout
 
 
 def _wait_for(condition, limit_s: float = 60.0) -> None:
