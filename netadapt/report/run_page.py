@@ -119,7 +119,7 @@ class _RunPage:
         return [
             Section("result", "What came out", present([self._costs()])),
             Section("search", "How it got there", present([self._path(), self._widths(), self._iterations()])),
-            Section("layers", "Where the time goes", present([self._layers()])),
+            Section("time", "Where the time goes", present([self._layers()])),
             Section("trust", "How far to trust it", self._trust()),
             Section("made", "What it was measured on", present([self._card()])),
         ]

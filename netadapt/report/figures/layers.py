@@ -90,11 +90,15 @@ def draw(layers: Sequence[Layer], canvas: Canvas) -> Sheet:
         end = (
             left + (canvas.width - left - right) * max(row.before_ns, row.after_ns) / scale.divisor / axes.get_xlim()[1]
         )
-        numbers = f"{scale.number(row.before_ns)} \N{RIGHTWARDS ARROW} {scale.number(row.after_ns)}"
-        sheet.text(end + 6, y, numbers, color=colour("ink"))
+        sheet.text(end + 6, y, _numbers(row, scale))
     axes.locator_params(axis="x", nbins=5)
     sheet.axis_titles(axes, f"latency by the table, {scale.unit}", "")
     return sheet
+
+
+def _numbers(row: Row, scale: Scale) -> str:
+    before, after = scale.number(row.before_ns), scale.number(row.after_ns)
+    return before if before == after else f"{before} \N{RIGHTWARDS ARROW} {after}"
 
 
 def _name(sheet: Sheet, row: Row, left: float, y: float) -> None:
