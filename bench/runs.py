@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.case import Bench
 from bench.stages import Workshop
+from bench.training import augmentation
 from netadapt.lut.calibration import measure_network
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.adapt import Adaptation
@@ -35,15 +36,17 @@ class RunPlan:
     decay: float = 0.96
     initial_reduction: float | None = None
     selection: Selection = "accuracy"
+    augment: bool = True
 
     def options(self) -> Options:
         """As the search takes them."""
+        changes = augmentation(self.augment)
         return Options(
             parse_budgets([self.budget]),
             selection=self.selection,
             pace=Pace(self.iterations, self.decay, self.initial_reduction),
-            short_term=Training(self.short_steps, TrainingOptions(lr=self.lr)),
-            long_term=Training(self.long_steps, TrainingOptions(lr=self.long_lr)),
+            short_term=Training(self.short_steps, TrainingOptions(lr=self.lr, augmentation=changes)),
+            long_term=Training(self.long_steps, TrainingOptions(lr=self.long_lr, augmentation=changes)),
             workers=self.workers,
             seed=self.seed,
         )

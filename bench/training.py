@@ -29,6 +29,7 @@ from netadapt.files import write_atomically
 from netadapt.network.network import AdaptableNetwork, analyse
 from netadapt.search.trainer import load_network
 from netadapt.train import Classification, TrainingOptions, load_dataset
+from netadapt.train.batches import Augmentation
 from netadapt.train.loop import evaluate, fine_tune
 from netadapt.zoo.factory import build
 from netadapt.zoo.weight_files import save_weights
@@ -44,6 +45,8 @@ class TrainingOrder:
     epochs: float
     lr: float
     schedule: str
+    #: Whether images are shifted and mirrored at random: good for long trainings, bad for short ones.
+    augment: bool = True
     #: Widths of `network`'s channel groups; None leaves it as it is.
     widths: dict[str, int] | None = None
     #: Weights to start from, of a network of these widths; None starts from random ones.
@@ -68,6 +71,11 @@ def zoo_network(name: str, data: str, seed: int = 0) -> AdaptableNetwork:
     return analyse(name, module, torch.zeros(1, dataset.channels, spec.size, spec.size))
 
 
+def augmentation(augment: bool) -> Augmentation:
+    """The usual random change of training images, or none."""
+    return Augmentation() if augment else Augmentation(padding=0, flip=False)
+
+
 def carry_out(folder: Path) -> None:
     """Train what `folder/order.json` says; leaves `weights.safetensors` and `result.json` there."""
     order = TrainingOrder(**json.loads((folder / "order.json").read_text(encoding="utf-8")))
@@ -77,9 +85,8 @@ def carry_out(folder: Path) -> None:
     network = zoo_network(order.network, order.data, order.seed)
     widths = order.widths or network.widths
     module = load_network(network, widths, Path(order.source)) if order.source else network.shaped(widths)
-    # The recipe that the zoo's own weights are trained by smooths labels from scratch and not in fine-tuning.
-    task = Classification() if order.source else Classification(label_smoothing=0.05)
-    options = TrainingOptions(lr=order.lr, schedule=order.schedule)  # type: ignore[arg-type]
+    task = Classification()
+    options = TrainingOptions(lr=order.lr, schedule=order.schedule, augmentation=augmentation(order.augment))  # type: ignore[arg-type]
     steps = round(order.epochs * (len(dataset.train) // options.batch_size))
     parent = os.getppid()
 

@@ -133,7 +133,7 @@ class _Experiment:
         self, seed: int, epochs: float, network: str | None = None, widths: dict[str, int] | None = None
     ) -> TrainingOrder:
         name = network or self.of["network"]
-        return TrainingOrder(name, self.of["data"], seed, epochs, self.of["lr"], "onecycle", widths)
+        return TrainingOrder(name, self.of["data"], seed, epochs, self.of["lr"], "onecycle", self.of["augment"], widths)
 
     def _pruned(self, original: Arm, ratio: float) -> _Source:
         multiple = self.bench.device.platform.width_multiple
@@ -158,6 +158,7 @@ class _Experiment:
             seed=original.seed,
             workers=self.of["workers"],
             lr=self.of["short_term_lr"],
+            augment=self.of["augment"],
         )
         network = self._trained_network(original)
         return adapt(self.bench, self.workshop, network, self.of["data"], plan, self._name_of(original.trained.weights))
@@ -171,6 +172,7 @@ class _Experiment:
                 self.of["fine_tuning_epochs"],
                 self.of["fine_tuning_lr"],
                 "cosine",
+                self.of["augment"],
                 source.widths,
                 str(source.weights),
             )
