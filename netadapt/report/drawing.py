@@ -47,6 +47,13 @@ def colour(token: str) -> str:
     return _STAND_INS[token]
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text, without its middle where it is longer than `longest` letters."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}\N{HORIZONTAL ELLIPSIS}{text[-((longest - 1) // 2) :]}"
+
+
 class Sheet:
     """A figure in CSS pixels, with panels placed from its upper left corner."""
 
@@ -163,6 +170,8 @@ def svg_of(
     references = set(_references(root))
     for element in root.iter():
         _adopt(element, name, references)
+    for element in root.iter("g"):
+        _share_style(element)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.attrib.update({"class": "plot", "role": "img", "aria-labelledby": f"{name}-title {name}-desc"})
@@ -219,6 +228,15 @@ def _adopt(element: ElementTree.Element, name: str, references: set[str]) -> Non
             element.attrib[attribute] = _shorten(value)
         else:
             element.attrib[attribute] = _rename(value, name)
+
+
+def _share_style(group: ElementTree.Element) -> None:
+    """Say once what all markers of a group look like: there can be thousands."""
+    styles = {child.attrib.get("style") for child in group}
+    if len(group) > 1 and len(styles) == 1 and all(child.tag == "use" for child in group) and (style := styles.pop()):
+        group.attrib["style"] = style
+        for child in group:
+            del child.attrib["style"]
 
 
 def _restyle(style: str, name: str) -> str:

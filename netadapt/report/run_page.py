@@ -29,6 +29,7 @@ from netadapt.report.run_folder import Product, RunRecord, Summary
 from netadapt.report.statuses import status_cell
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
+_METRIC_NAMES = {"latency": "latency", "energy": "energy", "macs": "MACs", "params": "parameters"}
 
 
 def run_page(run: RunRecord) -> Page:
@@ -42,7 +43,7 @@ class _RunPage:
 
     def page(self) -> Page:
         config = self.run.config
-        goal = ", ".join(budget.replace("=", " to ") for budget in config.budgets).replace("x", TIMES)
+        goal = ", ".join(f"{_METRIC_NAMES[metric]} to {goal}" for metric, goal in self._budgets)
         return Page(
             title=f"{config.network}: {goal}",
             kicker="NetAdapt run" if self.run.summary else "NetAdapt run, in progress",
@@ -80,7 +81,7 @@ class _RunPage:
         resources, score = (last.resources, last.score) if last else (start.resources, start.score)
         costs = [
             Headline(
-                f"predicted {metric} so far",
+                f"predicted {_METRIC_NAMES[metric]} so far",
                 amounts.percent(resources[metric] / start.resources[metric], 0),
                 f"of the original's {_amount(metric, start.resources[metric])}; the goal is {budget}",
             )
@@ -192,7 +193,7 @@ class _RunPage:
             original=proposals.Candidate(run.started.resources[metric], run.started.score),
             steps=tuple(steps),
             unit=METRIC_UNITS[metric],
-            cost_name={"macs": "MACs", "params": "parameters"}.get(metric, metric),
+            cost_name=_METRIC_NAMES[metric],
             limit=run.summary.budget[metric].limit if run.summary else None,
             fine_tuned=proposals.Candidate(last.resources[metric], run.fine_tuned.score)
             if run.fine_tuned and last
@@ -234,7 +235,7 @@ class _RunPage:
                 "iteration",
                 "group",
                 "channels",
-                f"predicted {metric}",
+                f"predicted {_METRIC_NAMES[metric]}",
                 "of the original",
                 "hold-out accuracy",
                 "proposals",
@@ -305,7 +306,9 @@ class _RunPage:
         """Where the numbers of the run come from."""
         summary = self.run.summary
         if summary is None:
-            return Origin(_tier(self.run.config.platform), self.run.config.platform, remarks=("run in progress",))
+            config = self.run.config
+            remarks = (f"fingerprint {config.fingerprint}", "run in progress")
+            return Origin(_tier(config.platform), config.platform, remarks=remarks)
         seen = summary.adapted.provenance
         return Origin(
             tier=summary.tier,
@@ -318,7 +321,9 @@ class _RunPage:
 
     @property
     def _budgets(self) -> list[tuple[str, str]]:
-        return [(budget.split("=")[0], budget.split("=")[1].replace("x", TIMES)) for budget in self.run.config.budgets]
+        """Each limited metric with its goal."""
+        pairs = [budget.split("=") for budget in self.run.config.budgets]
+        return [(metric, _goal(metric, amount)) for metric, amount in pairs]
 
     @property
     def _metric(self) -> str | None:
@@ -352,6 +357,11 @@ def _with_unit(budget: str) -> str:
     metric = budget.split("=")[0]
     units = {"latency": "ns", "energy": "pj"}
     return budget if budget.endswith("x") else budget + units.get(metric, "")
+
+
+def _goal(metric: str, amount: str) -> str:
+    """The amount of a budget, relative or not, as people read it."""
+    return amount.replace("x", TIMES) if amount.endswith("x") else _amount(metric, float(amount))
 
 
 def _results(summary: Summary) -> tuple[Headline, ...]:

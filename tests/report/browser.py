@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -39,8 +40,8 @@ class Browser:
         self._read, to_write = os.pipe()
 
         def connect() -> None:
-            # The protocol's descriptors are 3 and 4, which may be taken by the very pipes.
-            commands, answers = os.dup(to_read), os.dup(to_write)
+            # The protocol's descriptors are 3 and 4, which may be those of the pipes: copy these out of the way first.
+            commands, answers = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (to_read, to_write))
             os.dup2(commands, 3)
             os.dup2(answers, 4)
 

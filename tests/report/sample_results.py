@@ -58,6 +58,26 @@ def figure(value: float, unit: str = "ns", **changes: Any) -> Figure:
     return Figure(**{"value": value, "unit": unit, "better": "lower", "origin": "measured", **changes})
 
 
+def write_large(root: Path) -> Path:
+    """Results of a network of many groups and layers with long names, a long run, and one wild prediction."""
+    generator = random.Random(0)
+    groups = {f"stages.{stage}.blocks.{block}.conv.0": 16 << stage for stage in range(5) for block in range(8)}
+    data = end_to_end(generator, 40, groups)
+    kinds = ("conv 256->{} 14x14 k1x1 s1 hardswish", "concat 128+128+64+32->{} 112x112", "add 512+512->{} 28x28")
+    data["layers"] = {
+        when: [
+            {"workload": kinds[index % 3].format(width), "latency_ns": share * generator.expovariate(1e-6)}
+            for index in range(90)
+        ]
+        for when, width, share in (("before", 1024, 1.0), ("after", 768, 0.6))
+    }
+    accuracy = lut_accuracy(generator, 200)
+    accuracy["networks"][0]["predicted_ns"] *= 1.8
+    cases = [case("end_to_end_speedup", data), case("lut_accuracy", accuracy | {"run": [], "noise": []})]
+    write_run(root, [result("sim-cortex-a53", cases)], card("sim-cortex-a53"))
+    return root / "sim-cortex-a53"
+
+
 def write_sample(root: Path, platform: str = "sim-cortex-a72", tier: str = "simulated") -> Path:
     """Write the results of all cases, by both clocks, into a folder of platforms; gives the platform's folder."""
     by_platform = result(platform, platform_cases(), tier=tier)
@@ -151,13 +171,13 @@ def proposal_latency(generator: random.Random) -> dict[str, Any]:
     }
 
 
-def end_to_end(generator: random.Random, iterations: int = 8) -> dict[str, Any]:
+def end_to_end(generator: random.Random, iterations: int = 8, groups: dict[str, int] = GROUPS) -> dict[str, Any]:
     return {
         "network": "mobilenet_v1:0.5@32",
         "data": "fashion-mnist",
         "epochs": {"pre_training": 20, "fine_tuning": 10, "from_scratch": 30},
         "arms": arms(generator),
-        "runs": [run(generator, driver, iterations) for driver in ("macs", "latency")],
+        "runs": [run(generator, driver, iterations, groups) for driver in ("macs", "latency")],
         "layers": {"before": layers(1.0), "after": layers(0.5)},
     }
 
@@ -191,10 +211,10 @@ def arms(generator: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-def run(generator: random.Random, driver: str, iterations: int) -> dict[str, Any]:
-    widths, entries = dict(GROUPS), []
+def run(generator: random.Random, driver: str, iterations: int, groups: dict[str, int]) -> dict[str, Any]:
+    widths, entries = dict(groups), []
     for number in range(iterations + 1):
-        group = None if number == 0 else list(GROUPS)[number % len(GROUPS)]
+        group = None if number == 0 else list(groups)[number % len(groups)]
         if group:
             widths = {**widths, group: max(4, int(0.7 * widths[group]))}
         cost, accuracy = 1e6 * 0.93**number, 0.938 - 0.0012 * number
@@ -205,7 +225,7 @@ def run(generator: random.Random, driver: str, iterations: int) -> dict[str, Any
                 "predicted_ns": cost * generator.uniform(0.96, 1),
                 "holdout_accuracy": accuracy - generator.expovariate(200),
             }
-            for other in GROUPS
+            for other in groups
             if group and other != group
         ]
         chosen = (
@@ -224,7 +244,7 @@ def run(generator: random.Random, driver: str, iterations: int) -> dict[str, Any
                 "proposals": [*others, chosen] if group else [],
             }
         )
-    return {"seed": 0, "driver": driver, "original_widths": GROUPS, "iterations": entries}
+    return {"seed": 0, "driver": driver, "original_widths": groups, "iterations": entries}
 
 
 def layers(share: float) -> list[dict[str, Any]]:

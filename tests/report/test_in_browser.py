@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, Tab
-from sample_results import write_sample
+from sample_results import write_large, write_sample
 
 from netadapt.report.report import write_pictures, write_report
 
@@ -84,13 +84,14 @@ OVERLAPS = """
 
 @pytest.fixture(scope="session")
 def pages(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Reports of a run and of results on two platforms."""
+    """Reports of a run, of results on two platforms, and of a network that is large in every way."""
     folder = tmp_path_factory.mktemp("pages")
     write_sample(folder / "results", "sim-cortex-a72", "simulated")
     write_sample(folder / "results", "ort-local", "local")
     return {
         "run": write_report(finished_run, folder / "run.html"),
         "results": write_report(folder / "results", folder / "results.html"),
+        "large": write_report(write_large(folder / "large"), folder / "large.html"),
     }
 
 
@@ -107,7 +108,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["run", "results"])
+@pytest.mark.parametrize("name", ["run", "results", "large"])
 def test_a_report_is_readable(
     browser: Browser, pages: dict[str, Path], tmp_path: Path, name: str, width: int, scheme: str
 ) -> None:

@@ -146,6 +146,7 @@ def test_energy_and_counted_budgets_are_shown_in_their_units(edited_run: Edit, t
     page = PageReader(write_report(folder, tmp_path / "report.html"))
     assert "4.20 µJ" in page.text
     assert "predicted MACs, k MACs" in page.text
+    assert "small: MACs to 200 k MACs" in page.text
 
 
 def test_names_are_text_and_nothing_else(edited_run: Edit, tmp_path: Path) -> None:

@@ -75,14 +75,15 @@ def draw(agreement: Agreement, canvas: Canvas) -> Sheet:
     """A square of estimated against measured, and beside it (below, on a narrow canvas) the errors."""
     if canvas.narrow:
         side = canvas.width - 52 - 8
-        sheet = Sheet(canvas, 84 + side + 100 + _strips_height(agreement) + 46)
+        strips = 92 * len(agreement.all)
+        sheet = Sheet(canvas, 84 + side + 84 + strips + 46)
         _square(sheet, agreement, (52, 84, side, side))
-        _strips(sheet, agreement, (8, 84 + side + 100, canvas.width - 16))
+        _strips(sheet, agreement, (8, 84 + side + 84, canvas.width - 16, strips))
     else:
-        side = 400
+        side, strips = 400, min(400, 130 * len(agreement.all))
         sheet = Sheet(canvas, 70 + side + 46)
         _square(sheet, agreement, (64, 70, side, side))
-        _strips(sheet, agreement, (64 + side + 60, 70 + 24, canvas.width - 64 - side - 60 - 12))
+        _strips(sheet, agreement, (64 + side + 60, 70 + side - strips, canvas.width - 64 - side - 60 - 12, strips))
     key = [KeyEntry(pairs.label, style) for pairs, style in zip(agreement.predicted, _STYLES, strict=False)]
     sheet.key(key, 0, 14, columns=1 if canvas.narrow else 3)
     return sheet
@@ -128,15 +129,9 @@ def _name_band(axes: Axes, canvas: Canvas, low: float, high: float) -> None:
     )
 
 
-def _strips_height(agreement: Agreement) -> float:
-    return 92.0 * len(agreement.all)
-
-
-def _strips(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float]) -> None:
+def _strips(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float, float]) -> None:
     """One strip of errors for each kind, on a common axis, with bias and mean error written above it."""
-    left, top, width = box
-    height = _strips_height(agreement)
-    axes = sheet.panel(left, top, width, height)
+    axes = sheet.panel(*box)
     reach = 100 * max(1.25 * BAND, *(1.1 * abs(error) for pairs in agreement.all for error in pairs.errors))
     axes.set(xlim=(-reach, reach), ylim=(len(agreement.all), 0), yticks=[])
     axes.grid(visible=False)

@@ -8,11 +8,12 @@ from itertools import groupby
 
 from netadapt.report.amounts import Scale, percent, scale_for
 from netadapt.report.canvas import Canvas
-from netadapt.report.drawing import KeyEntry, Sheet, colour
+from netadapt.report.drawing import KeyEntry, Sheet, colour, shortened
 
 #: Networks of more layers have the small ones folded, those below this share of the original's time.
 _MOST_ROWS = 16
 SMALL_SHARE = 0.02
+_LONGEST_TITLE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,12 @@ def _numbers(row: Row, scale: Scale) -> str:
 
 
 def _name(sheet: Sheet, row: Row, left: float, y: float) -> None:
+    title = shortened(row.title, _LONGEST_TITLE)
     token = "muted" if row.layers > 1 else "ink"
     if sheet.canvas.narrow:
-        sheet.text(left, y - 18, row.title, color=colour(token))
+        sheet.text(left, y - 18, title, color=colour(token))
     else:
-        sheet.text(left - 12, y, row.title, ha="right", color=colour(token))
+        sheet.text(left - 12, y, title, ha="right", color=colour(token))
 
 
 def _key(layers: Sequence[Layer], scale: Scale, canvas: Canvas) -> list[KeyEntry]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import nan
+from typing import TYPE_CHECKING, Any
 
 from netadapt.report.amounts import SPACE, scale_for
 from netadapt.report.canvas import Canvas
 from netadapt.report.drawing import KeyEntry, Sheet, colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +76,10 @@ def draw(path: Path, canvas: Canvas) -> Sheet:
     floor, _ = hidden_below(path)
     costs = [c.cost for c in path.accepted] + [c.cost for step in path.steps for c in step.proposals]
     scale = scale_for(costs, path.unit)
-    source = path.original
-    for step in path.steps:
-        for proposal in step.proposals:
-            axes.plot(
-                [source.cost / scale.divisor, proposal.cost / scale.divisor],
-                [100 * source.accuracy, 100 * max(proposal.accuracy, floor)],
-                color=colour("rule"), lw=0.9, zorder=1.5,
-            )  # fmt: skip
-        _points(axes, [c for c in step.proposals if c.accuracy >= floor], scale.divisor, floor, _PROPOSAL)
-        _points(axes, [c for c in step.proposals if c.accuracy < floor], scale.divisor, floor, _BELOW)
-        source = step.accepted or source
+    _fans(axes, path, scale.divisor, floor)
+    proposed = [candidate for step in path.steps for candidate in step.proposals]
+    _points(axes, [c for c in proposed if c.accuracy >= floor], scale.divisor, floor, _PROPOSAL)
+    _points(axes, [c for c in proposed if c.accuracy < floor], scale.divisor, floor, _BELOW)
     _points(axes, path.accepted, scale.divisor, floor, _ACCEPTED)
     if path.fine_tuned:
         _points(axes, [path.fine_tuned], scale.divisor, floor, _FINE_TUNED)
@@ -123,7 +120,20 @@ def _key(path: Path, canvas: Canvas) -> list[KeyEntry]:
     return entries
 
 
-def _points(axes: Any, candidates: Sequence[Candidate], divisor: float, floor: float, style: dict[str, Any]) -> None:
+def _fans(axes: Axes, path: Path, divisor: float, floor: float) -> None:
+    """A line from each proposal to the network that it was made from, all in one path: there can be thousands."""
+    xs: list[float] = []
+    ys: list[float] = []
+    source = path.original
+    for step in path.steps:
+        for proposal in step.proposals:
+            xs += [source.cost / divisor, proposal.cost / divisor, nan]
+            ys += [100 * source.accuracy, 100 * max(proposal.accuracy, floor), nan]
+        source = step.accepted or source
+    axes.plot(xs, ys, color=colour("rule"), lw=0.9, zorder=1.5)
+
+
+def _points(axes: Axes, candidates: Sequence[Candidate], divisor: float, floor: float, style: dict[str, Any]) -> None:
     axes.plot(
         [candidate.cost / divisor for candidate in candidates],
         [100 * max(candidate.accuracy, floor) for candidate in candidates],
@@ -131,7 +141,7 @@ def _points(axes: Any, candidates: Sequence[Candidate], divisor: float, floor: f
     )  # fmt: skip
 
 
-def _mark_ends(axes: Any, path: Path, divisor: float, canvas: Canvas) -> None:
+def _mark_ends(axes: Axes, path: Path, divisor: float, canvas: Canvas) -> None:
     if path.limit is not None:
         axes.axvline(path.limit / divisor, zorder=1, **_LIMIT)
     axes.annotate(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from netadapt.report.amounts import percent
 from netadapt.report.canvas import Canvas
-from netadapt.report.drawing import HEAT_STEPS, Sheet, colour
+from netadapt.report.drawing import HEAT_STEPS, Sheet, colour, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LONGEST_NAME = 22
+#: Letters of a group's name, on a wide and on a narrow canvas.
+_LONGEST_NAME, _LONGEST_NARROW_NAME = 34, 18
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def draw(history: WidthHistory, canvas: Canvas) -> Sheet:
             color=colour("ink" if widths[-1] < widths[0] else "muted"),
         )  # fmt: skip
     for row, (group, _) in enumerate(history.groups):
-        sheet.text(left - 8, top + pitch * (row + 0.5) + 4, _short(group), ha="right", color=colour("ink"))
+        sheet.text(left - 8, top + pitch * (row + 0.5) + 4, _name(group, canvas), ha="right", color=colour("ink"))
     _ticks(axes, columns, column_px)
     axes.tick_params(pad=4)
     sheet.text(left, top - 12, "channels of each group", size=canvas.label_px)
@@ -113,13 +114,9 @@ def _ticks(axes: Axes, columns: int, column_px: float) -> None:
 
 
 def _name_space(history: WidthHistory, canvas: Canvas) -> float:
-    longest = max(len(_short(group)) for group, _ in history.groups)
+    longest = max(len(_name(group, canvas)) for group, _ in history.groups)
     return 0.62 * canvas.note_px * longest + 14
 
 
-def _short(group: str) -> str:
-    """The name, without its middle where it is long."""
-    if len(group) <= _LONGEST_NAME:
-        return group
-    half = _LONGEST_NAME // 2
-    return f"{group[:half]}\N{HORIZONTAL ELLIPSIS}{group[-half + 1 :]}"
+def _name(group: str, canvas: Canvas) -> str:
+    return shortened(group, _LONGEST_NARROW_NAME if canvas.narrow else _LONGEST_NAME)
