@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from netadapt import terminal
@@ -12,16 +12,20 @@ from netadapt.search.observer import Observer
 from netadapt.search.outcome import State
 from netadapt.search.proposals import Proposal
 
+#: Shortest time between two lines that tell nothing but how far a stage is.
+_PERIOD_S = 30.0
+
 
 class Lines(Observer):
-    """Progress for a log: a line for each stage, with the time since the case began."""
+    """Progress for a log: a line for each stage and every half a minute, with the time since the case began."""
 
     def __init__(self) -> None:
-        self._begin = time.monotonic()
+        self._begin = self._told = time.monotonic()
 
     def stage(self, text: str) -> None:
         """Say what begins."""
-        terminal.REMARKS.print(f"{time.monotonic() - self._begin:7.0f} s  {text}", soft_wrap=True, markup=False)
+        self._told = time.monotonic()
+        terminal.REMARKS.print(f"{self._told - self._begin:7.0f} s  {text}", soft_wrap=True, markup=False)
 
     def note(self, text: str) -> None:
         """Say it."""
@@ -31,8 +35,17 @@ class Lines(Observer):
         """Say how far the search is."""
         self.stage(f"iteration {state.iteration + 1} of {iterations}")
 
-    def finished(self, summary: Mapping[str, object]) -> None:
-        """Nothing: the case goes on."""
+    def measured(self, done: int, total: int) -> None:
+        """Say how many are done, now and then."""
+        self._now_and_then(f"{done} of {total} done")
+
+    def trained(self, step: int, steps: int, loss: float) -> None:
+        """Say how far the training is, now and then."""
+        self._now_and_then(f"step {step} of {steps}, loss {loss:.3f}")
+
+    def _now_and_then(self, text: str) -> None:
+        if time.monotonic() - self._told >= _PERIOD_S:
+            self.stage(text)
 
 
 @contextmanager
