@@ -213,6 +213,7 @@ class Ablations(_Part):
 class CostOfRun(_Part):
     """What a search took."""
 
+    label: str
     workers: int
     wall_s: float
     training_s: float

@@ -314,6 +314,7 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
         return []
     rows = tuple(
         (
+            run.label,
             str(run.workers),
             amounts.number(run.wall_s),
             amounts.number(run.training_s),
@@ -324,6 +325,7 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
         for run in data.runs
     )
     columns = (
+        "run",
         "workers",
         "wall time, s",
         "training in all workers, s",
@@ -331,7 +333,7 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
         "proposals",
         "measurements",
     )
-    return [Table("What searches took.", columns, rows, origin, "time in s", frozenset())]
+    return [Table("What searches took.", columns, rows, origin, "time in s")]
 
 
 def _fidelity(found: Found, origin: Origin, prefix: str) -> list[Block | None]:

@@ -9,13 +9,19 @@ from netadapt.report import amounts
 from netadapt.report.amounts import NONE
 from netadapt.report.case_sections import case_section
 from netadapt.report.content import Facts, Headline, Origin, Page, Remark, Section, present
+from netadapt.report.drawing import shortened
 from netadapt.report.results_folder import Found, PlatformResults
 from netadapt.report.statuses import DOUBTFUL
 from netadapt.results.schema import Figure
 
-_RUNTIMES = {"ort": "ONNX Runtime", "tvm": "TVM", "ncnn": "ncnn", "opencl": "OpenCL"}
-#: Facts of the environment that hold the version of the platform's runtime.
-_VERSIONS = ("runtime_version", "platform version", "platform onnxruntime")
+#: What a runtime is called, and the facts of the environment of which one is its version.
+_RUNTIMES = {
+    "ort": ("ONNX Runtime", ("platform version", "platform onnxruntime")),
+    "tvm": ("TVM", ("platform apache-tvm",)),
+    "ncnn": ("ncnn", ("platform version", "platform ncnn")),
+}
+#: Letters of a version or digest that are shown.
+_LONGEST_FACT = 24
 
 
 def results_page(platforms: list[PlatformResults], source: Path) -> Page:
@@ -82,11 +88,13 @@ def origin_of(platform: PlatformResults, found: Found) -> Origin:
 
 
 def _runtime(platform: PlatformResults, environment: dict[str, str]) -> str:
+    """The platform's runtime with its version, as far as card and environment tell."""
     definition = platform.card.definition if platform.card else {}
     runtime = definition.get("runtime")
     name = str(runtime.get("name", "")) if isinstance(runtime, dict) else ""
-    version = next((environment[key] for key in _VERSIONS if key in environment), "")
-    return f"{_RUNTIMES.get(name, name)} {version}".strip()
+    title, keys = _RUNTIMES.get(name, (name, ()))
+    version = next((environment[key] for key in keys if key in environment), "")
+    return f"{title} {version}".strip()
 
 
 def _doubts(platform: PlatformResults) -> Remark | None:
@@ -108,12 +116,17 @@ def _card(platform: PlatformResults) -> Facts:
     environment: dict[str, str] = {}
     for found in platform.by_platform.values():
         environment |= found.file.environment
-    rows += sorted(environment.items())
+    rows.append(("runtime", _runtime(platform, environment)))
+    rows.append(("decided by", ", ".join(_fact(name, value) for name, value in sorted(environment.items()))))
     rows.append(
         ("runs shown", "; ".join(sorted({f"{found.path.name} ({found.file.profile})" for found in platform.all})))
     )
     prose = str(card.definition.get("card", "")) if card else "There is no platform.json beside these results."
-    return Facts(f"Platform card of {platform.name}", tuple(rows), prose)
+    return Facts(f"Platform card of {platform.name}", tuple((name, value) for name, value in rows if value), prose)
+
+
+def _fact(name: str, value: str) -> str:
+    return f"{name.removeprefix('platform ')} {shortened(value, _LONGEST_FACT)}"
 
 
 def _headlines(platform: PlatformResults) -> tuple[Headline, ...]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The paper's measure of a good table: predictions within 10 %.
 BAND = 0.10
+#: Latencies that differ more than this many times are shown on logarithmic axes.
+_WIDE_RANGE = 5
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,13 @@ def _square(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float, 
     values = [value for pairs in agreement.predicted for pair in pairs.pairs for value in pair]
     scale = scale_for(values, "ns")
     low, high = min(values) / scale.divisor, max(values) / scale.divisor
-    margin = 0.07 * (high - low or high)
-    low, high = low - margin, high + margin
+    if high / low > _WIDE_RANGE:
+        low, high = low / 1.15, high * 1.15
+        _logarithmic(axes, low, high)
+    else:
+        margin = 0.07 * (high - low or high)
+        low, high = low - margin, high + margin
+        axes.locator_params(nbins=5 if sheet.canvas.narrow else 6)
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.fill_between(
         [low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
@@ -109,13 +116,25 @@ def _square(sheet: Sheet, agreement: Agreement, box: tuple[float, float, float, 
             zorder=3, **style,
         )  # fmt: skip
     _name_band(axes, sheet.canvas, low, high)
-    axes.locator_params(nbins=5 if sheet.canvas.narrow else 6)
     sheet.axis_titles(axes, f"measured latency, {scale.unit}", f"estimated latency, {scale.unit}")
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Scale both axes, with a tick at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ticks = [step * 10.0**decade for decade in range(-6, 7) for step in (1, 2, 5)]
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        axes.set(**{f"{name}scale": "log"})
+        axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def _name_band(axes: Axes, canvas: Canvas, low: float, high: float) -> None:
     """Say what the band is, inside the panel where its upper edge leaves it."""
-    edge = min(high / (1 + BAND), low + 0.86 * (high - low))
+    edge = high / (1 + BAND) / 1.15 if axes.get_xscale() == "log" else low + 0.86 * (high - low)
+    edge = min(edge, high / (1 + BAND))
     axes.annotate(
         f"\N{PLUS-MINUS SIGN}{percent(BAND, 0)}",
         (edge, edge * (1 + BAND)),
