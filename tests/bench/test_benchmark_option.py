@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -94,6 +95,15 @@ class TestRun:
         assert len(suite.contents("ort-local")) == 2
         assert all(path.read_bytes() == content for path, content in before.items())
         assert f"by {suite.files()[0]}" in done.stdout
+
+    def test_simulated_runs_give_the_same_file(self, suite, installation):
+        for _ in range(2):
+            assert suite.run("--platform=sim-cortex-a72").returncode == 0
+
+        first, second = (json.loads(path.read_text()) for path in suite.files("sim-cortex-a72"))
+        # Of one day and commit even these are the same.
+        assert first == second
+        assert suite.runs == ["first quick sim-cortex-a72"] * 2
 
     def test_installed_package_goes_before_the_checkout(self, suite, tmp_path):
         import netadapt
