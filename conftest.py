@@ -37,7 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--profile", metavar="quick|full", help="how much is run (default: quick)")
     group.addoption("--case", action="append", metavar="ID", help="case to run, repeatable (default: all)")
-    group.addoption("--results", type=Path, metavar="DIR", help="where results are written (default: results)")
+    group.addoption(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="where results are written (default: results);"
+        " a folder outside of the checkout as --results=DIR, or pytest looks for its settings there",
+    )
     group.addoption(
         "--work",
         type=Path,
