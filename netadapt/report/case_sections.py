@@ -22,6 +22,7 @@ from netadapt.report.case_data import (
     data_of,
 )
 from netadapt.report.content import Block, Cell, Origin, Picture, Remark, Section, Table, present
+from netadapt.report.drawing import shortened
 from netadapt.report.figures import agreement, layers, proposals, tradeoff
 from netadapt.report.pictures import (
     agreement_picture,
@@ -44,6 +45,7 @@ _TITLES = {
     "determinism": "Whether digits repeat",
 }
 _ARROW = "\N{RIGHTWARDS ARROW}"
+_LONGEST_VALUE = 32
 
 
 def case_section(found: Found, origin: Origin, prefix: str) -> Section:
@@ -106,13 +108,13 @@ def _worst_layers(data: LutAccuracy, origin: Origin) -> Table | None:
             layer.workload,
             scale.number(layer.predicted_ns),
             scale.number(layer.measured_ns),
-            amounts.change(layer.predicted_ns / layer.measured_ns - 1) if layer.measured_ns else NONE,
+            amounts.change(layer.predicted_ns / layer.measured_ns - 1) if layer.measured_ns > 0 else NONE,
             layer.how,
         )
         for layer in data.layers
     )
     return Table(
-        f"The worst predicted layers of {data.network}.",
+        f"The layers of {data.network} whose time the table is furthest off, the worst first.",
         ("layer", f"by the table, {scale.unit}", f"measured, {scale.unit}", "off by", "measured how"),
         rows,
         origin,
@@ -256,7 +258,8 @@ def _step(entry: Iteration) -> proposals.Step:
         tuple(
             proposals.Candidate(candidate.predicted_ns, candidate.holdout_accuracy)
             for candidate in entry.proposals
-            if (candidate.group, candidate.width) != (entry.group, entry.widths.get(entry.group or ""))
+            if candidate.predicted_ns is not None
+            and (candidate.group, candidate.width) != (entry.group, entry.widths.get(entry.group or ""))
         ),
         proposals.Candidate(entry.predicted_ns, entry.holdout_accuracy),
     )
@@ -378,16 +381,22 @@ def _determinism(found: Found, origin: Origin, prefix: str) -> list[Block | None
     rows = tuple(
         (
             digits.what,
-            str(digits.first),
-            Cell(str(digits.second), "equal", "good")
+            _value(digits.first),
+            Cell(_value(digits.second), "equal", "good")
             if digits.first == digits.second
-            else Cell(str(digits.second), "different", "warn"),
+            else Cell(_value(digits.second), "different", "warn"),
         )
         for digits in data.digits
     )
     verdict = f"{different} of {len(rows)} differ." if different else f"All {len(rows)} are equal, digit by digit."
     table = Table("What two runs gave.", ("what", "first run", "second run"), rows, origin)
     return [Remark(verdict, "warn" if different else ""), table]
+
+
+def _value(value: object) -> str:
+    """A digit, or the widths of a network, as far as there is room."""
+    text = ", ".join(str(entry) for entry in value.values()) if isinstance(value, dict) else str(value)
+    return shortened(text, _LONGEST_VALUE)
 
 
 _Builder = Callable[[Found, Origin, str], list[Block | None]]

@@ -79,10 +79,18 @@ def test_what_the_host_took_is_never_of_the_platforms_tier(sample: Path) -> None
 def test_cases_that_are_not_in_the_file_are_not_shown(tmp_path: Path) -> None:
     folder = write_cases(tmp_path / "results", platform_cases()[5])
     page = read(folder, tmp_path)
-    assert "All 2 are equal, digit by digit." in page.text
+    assert "All 3 are equal, digit by digit." in page.text
     assert page.tags.count("section") == 2
     assert "figure" not in page.tags
     assert "Speed-up" not in page.text
+
+
+def test_a_run_by_macs_predicts_no_latency_of_proposals_and_shows_what_it_accepted(tmp_path: Path) -> None:
+    data = end_to_end(random.Random(0))
+    data["runs"] = [run for run in data["runs"] if run["driver"] == "macs"]
+    page = read(write_cases(tmp_path / "results", case("end_to_end_speedup", data)), tmp_path)
+    assert "in the run driven by MACs, seed 0" in page.text
+    assert "hold-out accuracy of 8 proposals" in page.text
 
 
 def test_a_difference_between_two_runs_is_marked(tmp_path: Path) -> None:
