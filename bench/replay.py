@@ -51,4 +51,4 @@ def replay(benchmark: BenchmarkFixture, timer: ReplayTimer, figure: Figure) -> N
         raise CaseError(f"the headline of a case must be a time, not in unit {figure.unit!r}")
     samples = figure.samples or (figure.value,)
     timer.load([sample * _SECONDS[figure.unit] for sample in samples])
-    benchmark.pedantic(lambda: None, rounds=len(samples))  # type: ignore[no-untyped-call]
+    benchmark.pedantic(lambda: None, rounds=len(samples))

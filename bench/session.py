@@ -41,6 +41,8 @@ from netadapt.results.schema import (
 from netadapt.search.observer import Observer
 
 _FINDINGS = TypeAdapter(Findings)
+#: Limits of a smoke test, which wants no good numbers, in s.
+_HASTE = {"workload_time_limit_s": 0.02, "network_time_limit_s": 0.1}
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class BenchRun:
         for case_id in wanted.cases:
             self._registry.entry(case_id)
         with ExitStack() as opened:
-            devices = [opened.enter_context(_open(name, on_fallback)) for name in dict.fromkeys(wanted.platforms)]
+            names = dict.fromkeys(wanted.platforms)
+            devices = [opened.enter_context(_open(name, wanted.profile, on_fallback)) for name in names]
             if wanted.results:
                 platforms = [device.platform for device in devices]
                 require_writable(wanted.results, {platform.name: platform.tier for platform in platforms})
@@ -284,8 +287,10 @@ def headline(findings: Findings) -> Figure:
     return {**findings.host_figures, **findings.figures}[findings.headline]
 
 
-def _open(name: str, on_fallback: Callable[[str, str, str], None] | None) -> Device:
+def _open(name: str, profile: Profile, on_fallback: Callable[[str, str, str], None] | None) -> Device:
     platform = load_platform(name)
+    if profile == "smoke":
+        platform = platform.model_copy(update={"protocol": platform.protocol.model_copy(update=_HASTE)})
     device = open_device(platform, on_fallback=on_fallback) if platform.tier != "emulated" else None
     if device is not None and device.platform.tier != "emulated":
         return device

@@ -59,7 +59,7 @@ def test_finds_slowdowns_and_nothing_else(
         pairs = list(zip(even[::2], even[1::2], strict=True))
         return compared(pairs), compared(list(zip(even, slow, strict=False)))
 
-    unchanged, slower = benchmark.pedantic(measure, rounds=1)  # type: ignore[no-untyped-call]
+    unchanged, slower = benchmark.pedantic(measure, rounds=1)
     for name, found in (("unchanged", unchanged), ("slower", slower)):
         benchmark.extra_info[f"{name}_ratios"] = [round(ratio, 4) for ratio in found.ratios]
         benchmark.extra_info[f"{name}_comparisons_with_slower"] = sum("SLOWER" in row for row in found.verdicts)

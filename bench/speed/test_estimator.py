@@ -30,6 +30,7 @@ def test_many_width_vectors(benchmark: BenchmarkFixture, estimator: Estimator) -
     widths = np.stack([generator.choice(np.array(choice), VECTORS) for choice in choices], axis=1)
     estimator.many(widths)
     benchmark(estimator.many, widths)
+    assert benchmark.stats
     per_second = VECTORS / benchmark.stats["median"]
     benchmark.extra_info["width_vectors_per_second"] = round(per_second)
     assert per_second >= LEAST_PER_SECOND
@@ -39,4 +40,5 @@ def test_one_query(benchmark: BenchmarkFixture, estimator: Estimator) -> None:
     widths = estimator.plan.original
     estimator(widths)
     benchmark(estimator, widths)
+    assert benchmark.stats
     assert benchmark.stats["median"] < LONGEST_QUERY_S

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_overhead_over_training(benchmark: BenchmarkFixture, network: AdaptableN
         long_term=Training(100, TrainingOptions(lr=0.02)),
     )
     dataset = load_dataset(DATA, 32)
-    summaries = []
+    summaries: list[dict[str, Any]] = []
 
     def adapt() -> None:
         out = tmp_path / f"run{len(summaries)}"

@@ -40,6 +40,7 @@ def test_pointwise_workload_all_in(benchmark: BenchmarkFixture, device: Simulate
     counts = device.workload_counts(POINTWISE)
     benchmark.extra_info["simulated_cycles"] = counts.cycles
     benchmark.extra_info["simulated_instructions"] = counts.instructions
+    assert benchmark.stats
     assert benchmark.stats["median"] <= LONGEST_POINTWISE_S
 
 
@@ -59,6 +60,7 @@ def test_table_of_mobilenet_v1(benchmark: BenchmarkFixture, device: SimulatedDev
             list(pool.map(device.workload_counts, workloads))
 
     benchmark.pedantic(fill, rounds=1)
+    assert benchmark.stats
     benchmark.extra_info["workloads_per_second"] = TABLE / benchmark.stats["median"]
     assert benchmark.stats["median"] <= LONGEST_TABLE_S
 
@@ -72,4 +74,5 @@ def test_instructions_per_second(benchmark: BenchmarkFixture, remember: bool) ->
     assert present
     with Guest(present, load_core("cortex-a72-rpi4"), runtime.warm_up(), remember=remember) as guest:
         counts = benchmark.pedantic(guest.measure, args=(request,), rounds=3, warmup_rounds=1)
+    assert benchmark.stats
     benchmark.extra_info["simulated_instructions_per_second"] = counts.instructions / benchmark.stats["median"]

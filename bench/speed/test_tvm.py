@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -86,10 +87,7 @@ def test_two_boards_against_one(benchmark: BenchmarkFixture) -> None:
         def measure() -> None:
             for first in range(0, len(LAYERS), 14):
                 part = LAYERS[first : first + 14]
-                alone, together = (
-                    seconds(lambda part=part: fill(one, 1, part)),
-                    seconds(lambda part=part: fill(two, 2, part)),
-                )
+                alone, together = seconds(partial(fill, one, 1, part)), seconds(partial(fill, two, 2, part))
                 speedups.append(alone / together)
 
         benchmark.pedantic(measure, rounds=1)
