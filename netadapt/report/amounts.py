@@ -15,6 +15,7 @@ NONE = "\N{EM DASH}"
 
 _STEPS = {
     "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "\N{MICRO SIGN}s"), (1, "ns")),
+    "s": ((1, "s"), (1e-3, "ms")),
     "pJ": ((1e9, "mJ"), (1e6, "\N{MICRO SIGN}J"), (1e3, "nJ"), (1, "pJ")),
     "bytes": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes")),
     "macs": ((1e9, "G MACs"), (1e6, "M MACs"), (1e3, "k MACs"), (1, "MACs")),

@@ -227,8 +227,8 @@ def _arms(data: EndToEnd, origin: Origin) -> Table | None:
             )
         )
     columns = (
-        "arm", "network", f"latency, {latency.unit}", "test accuracy", "over seeds, %", "million MACs",
-        "thousand parameters", "seeds",
+        "arm", "network", f"latency, {latency.unit}", "test accuracy", "over seeds, %", "MACs, M",
+        "parameters, k", "seeds",
     )  # fmt: skip
     caption = (
         "Means over the seeds of all arms; nothing is both faster and more accurate than what is marked as the front."

@@ -98,6 +98,7 @@ def test_groups_come_in_the_order_of_execution() -> None:
         (667.0, "count", "667"),
         (6_000.0, "count", "6,000"),
         (2.5, "s", "2.50 s"),
+        (0.0335, "s", "33.5 ms"),
         (3 * 2**20, "bytes", "3.00 MiB"),
     ],
 )
