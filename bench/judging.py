@@ -8,7 +8,7 @@ from pathlib import Path
 
 from netadapt.errors import ResultsError
 from netadapt.results.compare import CaseComparison, GateOutcome, gate
-from netadapt.results.files import find_results, read_result
+from netadapt.results.files import by_age, find_results, read_result
 from netadapt.results.schema import CaseResult, ResultFile
 
 
@@ -29,9 +29,7 @@ class Baselines:
         folder = results / platform
         paths = find_results(folder) if folder.is_dir() else []
         runs = [(path, read_result(path)) for path in paths]
-        # Of one day, the later name is the later run.
-        ordered = sorted(enumerate(runs), key=lambda entry: (entry[1][1].made.date, entry[0]), reverse=True)
-        return cls(tuple(run for _, run in ordered))
+        return cls(tuple(sorted(runs, key=lambda entry: by_age(*entry), reverse=True)))
 
     @classmethod
     def of_file(cls, path: Path, platforms: Sequence[str]) -> Baselines:

@@ -32,8 +32,13 @@ def made(checkout: Path) -> Made:
     """
     source = checkout / "netadapt"
     own = source.is_dir() and _digest_of(source) == _digest_of(_INSTALLED)
-    date = datetime.now(UTC).date().isoformat()
-    return Made(date=date, commit=machine.commit_of(checkout) if own else None, netadapt=netadapt.__version__)
+    now = datetime.now(UTC)
+    return Made(
+        date=now.date().isoformat(),
+        time=now.time().isoformat("seconds"),
+        commit=machine.commit_of(checkout) if own else None,
+        netadapt=netadapt.__version__,
+    )
 
 
 @cache

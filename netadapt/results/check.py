@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -150,8 +150,9 @@ def _of_origin(result: ResultFile) -> Iterator[_Remark]:
     try:
         if date.fromisoformat(made.date) > date.today() + _FUTURE:
             yield "error", "made.date", f"{made.date} is in the future"
+        time.fromisoformat(made.time or "00:00:00")
     except ValueError:
-        yield "error", "made.date", f"{made.date!r} is not a date"
+        yield "error", "made.date", f"{made.date!r}, {made.time!r} is not a date and a time"
     if made.commit and made.commit.endswith("+dirty"):
         yield "warning", "made.commit", "made by code that was never committed; nobody can repeat it"
     if result.requested != result.platform:

@@ -156,7 +156,7 @@ def find_results(path: Path) -> list[Path]:
 def newest(root: Path, platform: str, clock: Clock, profile: Profile | None = None) -> Path | None:
     """The newest run of a platform that was read by a clock, in a profile or in any; None if there is none.
 
-    By the date in the content, of one day by name.
+    By date and time in the content, then by name.
 
     Raises:
         ResultsError: a run in the folder cannot be read.
@@ -201,7 +201,12 @@ def _newest_in(folder: Path, clock: Clock, profile: Profile | None, besides: Pat
     paths = [path for path in find_results(folder) if besides is None or path.resolve() != besides.resolve()]
     runs = [(path, read_result(path)) for path in paths]
     fitting = [(path, run) for path, run in runs if run.clock == clock and profile in (None, run.profile)]
-    return max(fitting, key=lambda entry: (entry[1].made.date, _by_name(entry[0])), default=(None, None))[0]
+    return max(fitting, key=lambda entry: by_age(*entry), default=(None, None))[0]
+
+
+def by_age(path: Path, run: ResultFile) -> tuple[str, str, tuple[str, str, int, str]]:
+    """Key that sorts runs of a platform, the newest last; names tell those of one second apart."""
+    return run.made.date, run.made.time or "", _by_name(path)
 
 
 def to_text(content: ResultFile | PlatformCard) -> str:

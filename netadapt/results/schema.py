@@ -65,6 +65,8 @@ class Made(Section):
 
     #: Day, ISO 8601 (UTC).
     date: str
+    #: Time of that day, such as "16:25:07" (UTC): of two runs of one day it tells the later one. None is before all.
+    time: str | None = None
     #: Commit of the checkout; None when installed. Ends in "+dirty" when the package differed from it.
     commit: str | None
     netadapt: str

@@ -103,7 +103,9 @@ class TestRun:
         first, second = (json.loads(path.read_text()) for path in suite.files("sim-cortex-a72"))
         # The seal is of when they were made as well.
         own = {"made", "seal"}
-        assert {name: first[name] for name in first.keys() - own} == {name: second[name] for name in second.keys() - own}
+        assert {name: first[name] for name in first.keys() - own} == {
+            name: second[name] for name in second.keys() - own
+        }
         assert suite.runs == ["first quick sim-cortex-a72"] * 2
 
     def test_installed_package_goes_before_the_checkout(self, suite, tmp_path):

@@ -69,8 +69,8 @@ def host_run(*cases: CaseResult, **changes: Any) -> ResultFile:
     return run(*cases, **{"clock": "host", **changes})
 
 
-def made(date: str = DATE, commit: str | None = COMMIT) -> Made:
-    return Made(date=date, commit=commit, netadapt="0.1")
+def made(date: str = DATE, commit: str | None = COMMIT, time: str | None = None) -> Made:
+    return Made(date=date, time=time, commit=commit, netadapt="0.1")
 
 
 def card(**changes: Any) -> PlatformCard:

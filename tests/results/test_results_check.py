@@ -190,6 +190,7 @@ def test_another_layout_is_a_warning(tmp_path):
     ("changes", "severity", "where"),
     [
         ({"made": made("2026-02-30")}, "error", "made.date"),
+        ({"made": made(time="25:00:00")}, "error", "made.date"),
         ({"made": made((date.today() + timedelta(days=3)).isoformat())}, "error", "made.date"),
         ({"made": made(commit=f"{COMMIT}+dirty")}, "warning", "made.commit"),
         ({"requested": "rpi4-tvm"}, "warning", "requested"),

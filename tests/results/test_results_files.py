@@ -303,6 +303,14 @@ def test_the_newest_run_is_that_of_the_last_day_and_there_the_last_number(tmp_pa
     assert newest.name == "2026-11-21-aaa-11.json"
 
 
+def test_of_one_day_the_later_run_is_the_newer_whatever_its_commit(tmp_path):
+    _names(tmp_path, [run(made=made(commit="fff", time="09:00:00")), run(made=made(commit="000", time="10:00:00"))])
+    _names(tmp_path, [run(made=made(commit="eee"))])
+    newest = files.newest(tmp_path, "ort-local", "platform", "quick")
+    assert newest is not None
+    assert newest.name == f"{DATE}-000.json"
+
+
 def test_the_newest_run_is_of_the_clock_and_profile_asked_for(tmp_path):
     _names(tmp_path, [run(made=made("2026-11-01")), run(profile="full"), host_run(made=made("2026-11-22"))])
     newest = files.newest(tmp_path, "ort-local", "platform", "quick")
