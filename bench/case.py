@@ -40,6 +40,11 @@ class Bench:
     session: Path
     observer: Observer = field(default_factory=Observer)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the platform's clock gives the same digits every time, so that every difference means something."""
+        return self.device.platform.tier == "simulated"
+
 
 @dataclass(frozen=True)
 class Findings:

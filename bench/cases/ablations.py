@@ -9,11 +9,9 @@ import dataclasses
 from typing import Any
 
 from bench.case import Bench, Findings
-from bench.runs import FinishedRun, RunPlan, adapt
+from bench.runs import FinishedRun, RunPlan, adapt, guided, pre_trained
 from bench.stages import Workshop
 from bench.timing import measure_latency
-from netadapt.by_name import load_network_and_data
-from netadapt.network.network import analyse
 from netadapt.results.schema import Figure
 
 
@@ -25,8 +23,7 @@ def run(bench: Bench) -> Findings:
 
     """
     parameters = bench.case.parameters
-    resolved, dataset = load_network_and_data(parameters["network"], parameters["data"], None)
-    network = analyse(resolved.name, resolved.module, resolved.example_input)
+    network, dataset = pre_trained(parameters["network"], parameters["data"])
     usual = RunPlan(workers=parameters["workers"], seed=0, **parameters["usual"])
     made: list[tuple[dict[str, Any], FinishedRun]] = []
     for seed in parameters["seeds"]:
@@ -45,8 +42,8 @@ def run(bench: Bench) -> Findings:
     rows = [row for row, _ in made]
     return Findings(
         figures={
-            "usual_latency": timed["usual"],
-            **_figures(rows, int(first.summary["adapted"]["test_images"])),
+            **guided(bench, {"usual_latency": timed["usual"]}),
+            **guided(bench, _figures(rows, int(first.summary["adapted"]["test_images"]))),
             "original_test_accuracy": _accuracy(_original_accuracy(first), first.summary["adapted"]["test_images"]),
         },
         data={"network": network.name, "data": dataset.name, "rows": rows},

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.case import Bench, Findings
-from bench.runs import RunPlan
+from bench.runs import RunPlan, pre_trained
 from bench.timing import measure_latency
-from netadapt.by_name import load_network_and_data
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
-from netadapt.network.network import AdaptableNetwork, analyse
+from netadapt.network.network import AdaptableNetwork
 from netadapt.results.schema import Figure
 from netadapt.search.adapt import Adaptation
 from netadapt.train.data.types import Dataset
@@ -28,8 +27,7 @@ def run(bench: Bench) -> Findings:
 
     """
     parameters = bench.case.parameters
-    resolved, dataset = load_network_and_data(parameters["network"], parameters["data"], None)
-    network = analyse(resolved.name, resolved.module, resolved.example_input)
+    network, dataset = pre_trained(parameters["network"], parameters["data"])
     first, second = (_digits(bench, network, dataset, workers) for workers in (1, 2))
     digits = [{"what": what, "first": first[what], "second": second[what]} for what in first]
     model = (bench.session / "workers-1" / "onnx" / "adapted.onnx").read_bytes()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.case import Bench, Findings
-from bench.runs import FinishedRun, RunPlan, adapt, describe, latency_ns
+from bench.runs import FinishedRun, RunPlan, adapt, describe, guided, latency_ns
 from bench.stages import Workshop
 from bench.timing import measure_latency
 from bench.tradeoff import Interval, Point, mean_interval, speedups_at_equal_accuracy
@@ -50,16 +50,16 @@ class _Experiment:
 
     def __post_init__(self) -> None:
         self.workshop = Workshop(self.bench.work)
-        self.crew = Crew(self.workshop, self.of["workers"], self.bench.observer.measured)
+        self.crew = Crew(self.workshop, self.parameters["workers"], self.bench.observer.measured)
 
     @property
-    def of(self) -> Mapping[str, Any]:
+    def parameters(self) -> Mapping[str, Any]:
         return self.bench.case.parameters
 
     @cached_property
     def base(self) -> AdaptableNetwork:
         """The network that is adapted, as it is before any training."""
-        return zoo_network(self.of["network"], self.of["data"])
+        return zoo_network(self.parameters["network"], self.parameters["data"])
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -69,23 +69,23 @@ class _Experiment:
 
     @property
     def from_scratch_epochs(self) -> float:
-        return float(self.of["pre_training_epochs"] + self.of["fine_tuning_epochs"])
+        return float(self.parameters["pre_training_epochs"] + self.parameters["fine_tuning_epochs"])
 
     # --- the arms, each for all seeds, so that all cores have something to do ---
 
     def pre_trained(self) -> list[Arm]:
         """The networks that pruning and NetAdapt start from."""
         self.bench.observer.stage("training the original networks")
-        orders = [self._from_scratch(seed, self.of["pre_training_epochs"]) for seed in self.of["seeds"]]
+        orders = [self._from_scratch(seed, self.parameters["pre_training_epochs"]) for seed in self.parameters["seeds"]]
         return [
             Arm("original", "pre-trained", seed, self.base, self.base.widths, trained)
-            for seed, trained in zip(self.of["seeds"], self.crew.train(orders), strict=True)
+            for seed, trained in zip(self.parameters["seeds"], self.crew.train(orders), strict=True)
         ]
 
     def multipliers(self) -> list[Arm]:
         self.bench.observer.stage("training width multipliers from scratch")
-        networks = [zoo_network(name, self.of["data"]) for name in self.of["multipliers"]]
-        pairs = [(seed, network) for seed in self.of["seeds"] for network in networks]
+        networks = [zoo_network(name, self.parameters["data"]) for name in self.parameters["multipliers"]]
+        pairs = [(seed, network) for seed in self.parameters["seeds"] for network in networks]
         orders = [self._from_scratch(seed, self.from_scratch_epochs, network.name) for seed, network in pairs]
         return [
             Arm("multiplier", network.name, seed, network, network.widths, trained)
@@ -94,7 +94,9 @@ class _Experiment:
 
     def uniform(self, originals: Sequence[Arm]) -> list[Arm]:
         self.bench.observer.stage("fine-tuning uniformly pruned networks")
-        pruned = [self._pruned(original, ratio) for original in originals for ratio in self.of["uniform_ratios"]]
+        pruned = [
+            self._pruned(original, ratio) for original in originals for ratio in self.parameters["uniform_ratios"]
+        ]
         return self._fine_tuned(pruned)
 
     def runs(self, originals: Sequence[Arm]) -> dict[tuple[int, str], FinishedRun]:
@@ -113,7 +115,7 @@ class _Experiment:
             [
                 _Source(f"netadapt-{driver}", f"{driver} {share:g}x", seed, found.widths, found.weights)
                 for (seed, driver), run in runs.items()
-                for share in self.of["points"]
+                for share in self.parameters["points"]
                 if (found := run.first_within(driver, share))
             ]
         )
@@ -132,8 +134,17 @@ class _Experiment:
     def _from_scratch(
         self, seed: int, epochs: float, network: str | None = None, widths: dict[str, int] | None = None
     ) -> TrainingOrder:
-        name = network or self.of["network"]
-        return TrainingOrder(name, self.of["data"], seed, epochs, self.of["lr"], "onecycle", self.of["augment"], widths)
+        name = network or self.parameters["network"]
+        return TrainingOrder(
+            name,
+            self.parameters["data"],
+            seed,
+            epochs,
+            self.parameters["lr"],
+            "onecycle",
+            self.parameters["augment"],
+            widths,
+        )
 
     def _pruned(self, original: Arm, ratio: float) -> _Source:
         multiple = self.bench.device.platform.width_multiple
@@ -150,29 +161,31 @@ class _Experiment:
 
     def _run(self, original: Arm, driver: str) -> FinishedRun:
         plan = RunPlan(
-            budget=f"{driver}={self.of['budgets'][driver]:g}x",
-            iterations=self.of["iterations"],
-            short_steps=self.of["short_term_steps"],
+            budget=f"{driver}={self.parameters['budgets'][driver]:g}x",
+            iterations=self.parameters["iterations"],
+            short_steps=self.parameters["short_term_steps"],
             # The last network is fine-tuned with the other points, for as long as they are.
             long_steps=1,
             seed=original.seed,
-            workers=self.of["workers"],
-            lr=self.of["short_term_lr"],
-            augment=self.of["augment"],
+            workers=self.parameters["workers"],
+            lr=self.parameters["short_term_lr"],
+            augment=self.parameters["augment"],
         )
         network = self._trained_network(original)
-        return adapt(self.bench, self.workshop, network, self.of["data"], plan, self._name_of(original.trained.weights))
+        return adapt(
+            self.bench, self.workshop, network, self.parameters["data"], plan, self._name_of(original.trained.weights)
+        )
 
     def _fine_tuned(self, sources: Sequence[_Source]) -> list[Arm]:
         orders = [
             TrainingOrder(
-                self.of["network"],
-                self.of["data"],
+                self.parameters["network"],
+                self.parameters["data"],
                 source.seed,
-                self.of["fine_tuning_epochs"],
-                self.of["fine_tuning_lr"],
+                self.parameters["fine_tuning_epochs"],
+                self.parameters["fine_tuning_lr"],
                 "cosine",
-                self.of["augment"],
+                self.parameters["augment"],
                 source.widths,
                 str(source.weights),
             )
@@ -255,21 +268,28 @@ def run(bench: Bench) -> Findings:
             "original": experiment.models([originals[0]]).popitem()[1],
             "adapted": experiment.models([final]).popitem()[1],
         },
-        experiment.of["rounds"],
+        experiment.parameters["rounds"],
     )
-    test_images = len(load_dataset(experiment.of["data"], int(experiment.base.example_input.shape[-1])).test)
+    test_images = len(load_dataset(experiment.parameters["data"], int(experiment.base.example_input.shape[-1])).test)
     return Findings(
         figures={
-            **{f"{name}_latency": figure for name, figure in timed.items()},
-            **_figures(rows, experiment.of["seeds"], test_images),
-            "speedup_over_original": _ratio(timed),
+            "original_latency": timed["original"],
+            "original_test_accuracy": _accuracy(_test_accuracies(rows, "original"), test_images),
+            **guided(
+                bench,
+                {
+                    "adapted_latency": timed["adapted"],
+                    "speedup_over_original": _ratio(timed),
+                    **_figures(rows, experiment.parameters["seeds"], test_images),
+                },
+            ),
         },
         data={
-            "network": experiment.of["network"],
-            "data": experiment.of["data"],
+            "network": experiment.parameters["network"],
+            "data": experiment.parameters["data"],
             "epochs": {
-                "pre_training": experiment.of["pre_training_epochs"],
-                "fine_tuning": experiment.of["fine_tuning_epochs"],
+                "pre_training": experiment.parameters["pre_training_epochs"],
+                "fine_tuning": experiment.parameters["fine_tuning_epochs"],
                 "from_scratch": experiment.from_scratch_epochs,
             },
             "arms": rows,
@@ -318,10 +338,14 @@ def _figures(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], test_image
             interval = speedups(theirs, of_seed)
             if interval is not None:
                 figures[f"{name}_over_{theirs}"] = _interval(interval)
-    for arm in ("original", "netadapt-latency", "netadapt-macs"):
-        accuracies = [row["test_accuracy"] for row in rows if row["arm"] == arm]
-        figures[f"{arm.replace('-', '_')}_test_accuracy"] = _accuracy(accuracies, test_images)
+    for driver in DRIVERS:
+        accuracies = _test_accuracies(rows, f"netadapt-{driver}")
+        figures[f"netadapt_{driver}_test_accuracy"] = _accuracy(accuracies, test_images)
     return figures
+
+
+def _test_accuracies(rows: Sequence[Mapping[str, Any]], arm: str) -> list[float]:
+    return [row["test_accuracy"] for row in rows if row["arm"] == arm]
 
 
 #: Arms that a user would choose from instead; each with the network that was not narrowed at all.
