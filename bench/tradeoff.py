@@ -38,15 +38,15 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def latency_at(points: Sequence[Point], accuracy: float) -> float | None:
+def latency_at(points: Sequence[Point], accuracy: float) -> float:
     """Latency in ns of the fastest network of at least `accuracy`, on straight lines between the points of the front.
 
-    None where even the least accurate of the front is more accurate: how fast a network of less accuracy would be is
-    not known. Above the most accurate it is that one's latency: to be more accurate, it would have to be slower still.
+    Above the most accurate it is that one's latency: to be more accurate, it would have to be slower still. Below the
+    least accurate it is the fastest one's: a network of less accuracy could be faster, but there is none.
     """
     front = pareto_front(points)
-    if accuracy < front[0].accuracy:
-        return None
+    if accuracy <= front[0].accuracy:
+        return front[0].latency_ns
     for below, above in itertools.pairwise(front):
         if accuracy <= above.accuracy:
             share = (accuracy - below.accuracy) / (above.accuracy - below.accuracy)
@@ -55,9 +55,8 @@ def latency_at(points: Sequence[Point], accuracy: float) -> float | None:
 
 
 def speedups_at_equal_accuracy(ours: Sequence[Point], theirs: Sequence[Point]) -> list[float]:
-    """How many times as fast each of our points is as their network of the same accuracy, where there is one."""
-    latencies = [(point, latency_at(theirs, point.accuracy)) for point in ours]
-    return [latency / point.latency_ns for point, latency in latencies if latency is not None]
+    """How many times as fast each of our points is as their network of the same accuracy, or of more."""
+    return [latency_at(theirs, point.accuracy) / point.latency_ns for point in ours]
 
 
 def mean_interval(values: Sequence[float]) -> Interval:

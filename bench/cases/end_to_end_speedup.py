@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from bench.case import Bench, Findings
 from bench.runs import FinishedRun, RunPlan, adapt, describe, guided, latency_ns
 from bench.stages import Workshop
 from bench.timing import measure_latency
-from bench.tradeoff import Interval, Point, mean_interval, speedups_at_equal_accuracy
+from bench.tradeoff import Point, mean_interval, speedups_at_equal_accuracy
 from bench.training import Crew, Trained, TrainingOrder, zoo_network
 from bench.uniform import prune_uniformly
 from netadapt.lut.predictor import Predictor
@@ -320,24 +320,14 @@ def _smallest(adapted: Sequence[Arm], rows: Sequence[Mapping[str, Any]], arms: S
 
 
 def _figures(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], test_images: int) -> dict[str, Figure]:
-    def speedups(theirs: str, of_seed: Callable[[list[float]], float]) -> Interval | None:
-        found = [
-            of_seed(ratios)
-            for seed in seeds
-            if (
-                ratios := speedups_at_equal_accuracy(
-                    _points(rows, seed, ("netadapt-latency",)), _points(rows, seed, _CURVES[theirs])
-                )
-            )
-        ]
-        return mean_interval(found) if found else None
-
     figures = {}
-    for theirs in _CURVES:
-        for name, of_seed in (("speedup", statistics.fmean), ("best_speedup", max)):
-            interval = speedups(theirs, of_seed)
-            if interval is not None:
-                figures[f"{name}_over_{theirs}"] = _interval(interval)
+    for theirs, arms in _CURVES.items():
+        of_seeds = [
+            speedups_at_equal_accuracy(_points(rows, seed, ("netadapt-latency",)), _points(rows, seed, arms))
+            for seed in seeds
+        ]
+        figures[f"speedup_over_{theirs}"] = _interval([statistics.fmean(speedups) for speedups in of_seeds])
+        figures[f"best_speedup_over_{theirs}"] = _interval([max(speedups) for speedups in of_seeds])
     for driver in DRIVERS:
         accuracies = _test_accuracies(rows, f"netadapt-{driver}")
         figures[f"netadapt_{driver}_test_accuracy"] = _accuracy(accuracies, test_images)
@@ -362,7 +352,8 @@ def _points(rows: Sequence[Mapping[str, Any]], seed: int, arms: Sequence[str]) -
     ]
 
 
-def _interval(interval: Interval) -> Figure:
+def _interval(of_seeds: Sequence[float]) -> Figure:
+    interval = mean_interval(of_seeds)
     # A few percent of speed-up are within what another draw of the training's randomness changes.
     return Figure(
         value=interval.mean,

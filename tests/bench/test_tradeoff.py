@@ -29,13 +29,11 @@ def test_latency_at_an_accuracy(accuracy: float, latency_ns: float) -> None:
     assert latency_at(CURVE, accuracy) == pytest.approx(latency_ns)
 
 
-def test_latency_below_the_least_accurate_is_not_known() -> None:
-    assert latency_at(CURVE, 0.79) is None
-
-
-def test_speedups_leave_out_points_that_have_no_equal() -> None:
-    ours = [Point(50, 0.70), Point(75, 0.85), Point(160, 0.91)]
-    assert speedups_at_equal_accuracy(ours, CURVE) == pytest.approx([150 / 75, 300 / 160])
+def test_where_they_have_no_network_that_bad_their_fastest_counts() -> None:
+    # To leave such points out would leave out those where we do worst.
+    assert latency_at(CURVE, 0.70) == 100
+    ours = [Point(50, 0.70), Point(75, 0.85), Point(160, 0.91), Point(200, 0.50)]
+    assert speedups_at_equal_accuracy(ours, CURVE) == pytest.approx([100 / 50, 150 / 75, 300 / 160, 100 / 200])
 
 
 def test_interval_of_three_seeds() -> None:
@@ -53,8 +51,5 @@ def test_one_seed_has_no_interval() -> None:
 @given(st.lists(st.builds(Point, st.floats(1, 1e6), st.floats(0.01, 1)), min_size=1, max_size=12), st.floats(0.01, 1))
 def test_more_accuracy_never_takes_less_time(points: list[Point], accuracy: float) -> None:
     fastest = latency_at(points, accuracy)
-    slower = latency_at(points, min(1.0, accuracy + 0.05))
-    assert slower is not None or fastest is None
-    if fastest is not None and slower is not None:
-        assert fastest <= slower * (1 + 1e-9)
-        assert fastest >= min(point.latency_ns for point in points) * (1 - 1e-9)
+    assert fastest <= latency_at(points, min(1.0, accuracy + 0.05)) * (1 + 1e-9)
+    assert fastest >= min(point.latency_ns for point in points) * (1 - 1e-9)
