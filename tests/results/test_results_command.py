@@ -146,6 +146,16 @@ def test_a_report_lies_in_the_folder_or_beside_the_file(folder, monkeypatch):
     assert [out for _, out in asked] == [folder / "report.html", one.with_suffix(".html"), folder / "x.html"]
 
 
+def test_pictures_are_written_beside_the_report(folder, monkeypatch):
+    monkeypatch.setattr("netadapt.report.report.write_report", lambda source, out: out)
+    monkeypatch.setattr("netadapt.report.report.write_pictures", lambda source, to: [to / "tradeoff.svg"])
+    result = netadapt("report", folder, "--pictures", folder / "pictures", "--json")
+    assert json.loads(result.stdout) == {
+        "report": str(folder / "report.html"),
+        "pictures": [str(folder / "pictures" / "tradeoff.svg")],
+    }
+
+
 def test_help_says_what_exit_codes_mean():
     for command in ("check", "compare", "list"):
         assert netadapt("results", command, "--help").exit_code == 0
