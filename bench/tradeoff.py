@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from netadapt.measure.statistics import student_t
+from netadapt.results.pareto import pareto_front
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,6 @@ class Interval:
     mean: float
     low: float | None
     high: float | None
-
-
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Points that no other one beats in both, from the fastest to the most accurate."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.latency_ns, -point.accuracy)):
-        if not front or point.accuracy > front[-1].accuracy:
-            front.append(point)
-    return front
 
 
 def latency_at(points: Sequence[Point], accuracy: float) -> float:
@@ -64,6 +55,5 @@ def mean_interval(values: Sequence[float]) -> Interval:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Interval(mean, None, None)
-    freedom = min(len(values) - 1, len(_STUDENT_T))
-    half = _STUDENT_T[freedom - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)

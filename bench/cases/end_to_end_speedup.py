@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,11 @@ from bench.timing import measure_latency
 from bench.tradeoff import Point, mean_interval, speedups_at_equal_accuracy
 from bench.training import Crew, Trained, TrainingOrder, zoo_network
 from bench.uniform import prune_uniformly
+from netadapt.errors import CaseError
 from netadapt.lut.predictor import Predictor
+from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork, analyse
-from netadapt.results.schema import Figure
+from netadapt.results.schema import Figure, Origin
 from netadapt.search.trainer import load_network
 from netadapt.train import load_dataset
 
@@ -109,16 +111,14 @@ class _Experiment:
         return made
 
     def adapted(self, runs: Mapping[tuple[int, str], FinishedRun]) -> list[Arm]:
-        """Points of each run, fine-tuned long, as the last one is by the run itself."""
+        """Points of each run, fine-tuned long.
+
+        Raises:
+            CaseError: a run stopped before the first of the points.
+
+        """
         self.bench.observer.stage("fine-tuning adapted networks")
-        return self._fine_tuned(
-            [
-                _Source(f"netadapt-{driver}", f"{driver} {share:g}x", seed, found.widths, found.weights)
-                for (seed, driver), run in runs.items()
-                for share in self.parameters["points"]
-                if (found := run.first_within(driver, share))
-            ]
-        )
+        return self._fine_tuned([source for key, run in runs.items() for source in self._points(*key, run)])
 
     def retrained(self, adapted: Sequence[Arm]) -> list[Arm]:
         """The shapes that NetAdapt found, trained from scratch."""
@@ -176,6 +176,18 @@ class _Experiment:
             self.bench, self.workshop, network, self.parameters["data"], plan, self._name_of(original.trained.weights)
         )
 
+    def _points(self, seed: int, driver: str, run: FinishedRun) -> list[_Source]:
+        points = [
+            _Source(f"netadapt-{driver}", f"{driver} {share:g}x", seed, found.widths, found.weights)
+            for share in self.parameters["points"]
+            if (found := run.first_within(driver, share))
+        ]
+        if not points:
+            raise CaseError(
+                f"NetAdapt by {driver}, seed {seed}, stopped before the first point: {run.summary['stopped']}"
+            )
+        return points
+
     def _fine_tuned(self, sources: Sequence[_Source]) -> list[Arm]:
         orders = [
             TrainingOrder(
@@ -213,7 +225,7 @@ class _Experiment:
             "label": arm.label,
             "seed": arm.seed,
             "widths": arm.widths,
-            "latency_ns": latency_ns(self.bench, arm.network.name, arm.widths, self._exported(arm)),
+            "latency_ns": latency_ns(self.bench, arm.network.name, arm.widths, self.exported(arm)),
             "predicted_ns": self.predictor.estimator(arm.widths) if ours else None,
             "macs": arm.network.plan.macs(arm.widths),
             "params": arm.network.plan.params(arm.widths),
@@ -221,8 +233,9 @@ class _Experiment:
             "test_accuracy": arm.trained.test_accuracy,
         }
 
-    def _exported(self, arm: Arm) -> bytes:
-        return Predictor(arm.network, self.bench.device, self.bench.table).export(arm.widths)
+    def exported(self, arm: Arm) -> bytes:
+        """Its ONNX model, for measuring: the weights are not its own."""
+        return to_onnx(arm.network.shaped(arm.widths), arm.network.example_input)
 
     def layers(self, widths: Mapping[str, int]) -> list[dict[str, Any]]:
         """Where the time of a network goes, by the table."""
@@ -230,9 +243,6 @@ class _Experiment:
             {"workload": str(workload), "latency_ns": cost}
             for workload, cost in self.predictor.estimator.layers(widths)
         ]
-
-    def models(self, arms: Iterable[Arm]) -> dict[str, bytes]:
-        return {f"{arm.arm} {arm.label}": self._exported(arm) for arm in arms}
 
 
 @dataclass(frozen=True)
@@ -264,10 +274,7 @@ def run(bench: Bench) -> Findings:
     final = _smallest(adapted, rows, arms)
     timed = measure_latency(
         bench.device,
-        {
-            "original": experiment.models([originals[0]]).popitem()[1],
-            "adapted": experiment.models([final]).popitem()[1],
-        },
+        {"original": experiment.exported(originals[0]), "adapted": experiment.exported(final)},
         experiment.parameters["rounds"],
     )
     test_images = len(load_dataset(experiment.parameters["data"], int(experiment.base.example_input.shape[-1])).test)
@@ -279,7 +286,7 @@ def run(bench: Bench) -> Findings:
                 bench,
                 {
                     "adapted_latency": timed["adapted"],
-                    "speedup_over_original": _ratio(timed),
+                    "speedup_over_original": _speedup(_by_rounds(timed), "measured"),
                     **_figures(rows, experiment.parameters["seeds"], test_images),
                 },
             ),
@@ -326,8 +333,8 @@ def _figures(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], test_image
             speedups_at_equal_accuracy(_points(rows, seed, ("netadapt-latency",)), _points(rows, seed, arms))
             for seed in seeds
         ]
-        figures[f"speedup_over_{theirs}"] = _interval([statistics.fmean(speedups) for speedups in of_seeds])
-        figures[f"best_speedup_over_{theirs}"] = _interval([max(speedups) for speedups in of_seeds])
+        figures[f"speedup_over_{theirs}"] = _speedup([statistics.fmean(found) for found in of_seeds], "derived")
+        figures[f"best_speedup_over_{theirs}"] = _speedup([max(found) for found in of_seeds], "derived")
     for driver in DRIVERS:
         accuracies = _test_accuracies(rows, f"netadapt-{driver}")
         figures[f"netadapt_{driver}_test_accuracy"] = _accuracy(accuracies, test_images)
@@ -352,17 +359,17 @@ def _points(rows: Sequence[Mapping[str, Any]], seed: int, arms: Sequence[str]) -
     ]
 
 
-def _interval(of_seeds: Sequence[float]) -> Figure:
-    interval = mean_interval(of_seeds)
-    # A few percent of speed-up are within what another draw of the training's randomness changes.
+def _speedup(ratios: Sequence[float], origin: Origin) -> Figure:
+    """Mean of repetitions, seeds or rounds; a few percent are within what another draw of the randomness changes."""
+    interval = mean_interval(ratios)
     return Figure(
         value=interval.mean,
         unit="ratio",
         better="higher",
-        origin="derived",
+        origin=origin,
         low=interval.low,
         high=interval.high,
-        tolerance=0.05,
+        tolerance=0.05 * interval.mean,
     )
 
 
@@ -373,20 +380,10 @@ def _accuracy(accuracies: Sequence[float], images: int) -> Figure:
     return Figure(value=mean, unit="share", better="higher", origin="evaluated", tolerance=2 * error)
 
 
-def _ratio(timed: Mapping[str, Figure]) -> Figure:
-    """How many times as fast the adapted network is; by pairs of rounds, as the machine was the same in each."""
+def _by_rounds(timed: Mapping[str, Figure]) -> list[float]:
+    """How many times as fast the adapted network is, in each round, as the machine was the same for both."""
     pairs = zip(timed["original"].samples, timed["adapted"].samples, strict=True)
-    ratios = [original / adapted for original, adapted in pairs]
-    interval = mean_interval(ratios)
-    return Figure(
-        value=interval.mean,
-        unit="ratio",
-        better="higher",
-        origin="measured",
-        low=interval.low,
-        high=interval.high,
-        tolerance=0.05 * interval.mean,
-    )
+    return [original / adapted for original, adapted in pairs]
 
 
 def _host_figures(arms: Sequence[Arm], runs: Mapping[tuple[int, str], FinishedRun]) -> dict[str, Figure]:

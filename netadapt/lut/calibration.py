@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from netadapt.lut.estimator import Correction, Estimator
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
-from netadapt.measure.measurement import Measurement
+from netadapt.measure.measurement import DOUBTFUL, Measurement
 from netadapt.measure.protocol import PROTOCOL_VERSION
 from netadapt.network.plan import Widths
 
@@ -21,8 +21,6 @@ from netadapt.network.plan import Widths
 NETWORKS = 8
 #: Randomly drawn widths are at least this share of the original ones: an adapted network hardly goes below.
 LEAST_SHARE = 0.25
-#: A network whose cost was disturbed by more than this is measured once more.
-_RETRIED = frozenset({"contended", "unconverged"})
 
 Export = Callable[[Widths], bytes]
 """Gives the ONNX model of the network narrowed to some widths; the values of its weights do not matter."""
@@ -39,7 +37,7 @@ def draw_widths(allowed: Mapping[str, Sequence[int]], generator: random.Random) 
 def measure_network(device: Device, model: bytes, metric: str) -> Measurement:
     """Cost of a whole network in the metric's unit; taken again if the machine was disturbed."""
     measurement = device.measure(model, metric)
-    if measurement.status in _RETRIED:
+    if measurement.status in DOUBTFUL:
         measurement = min(measurement, device.measure(model, metric), key=lambda taken: taken.value)
     return measurement
 

@@ -14,6 +14,8 @@ Tier = Literal["device", "local", "simulated", "emulated"]
 #: From the most to the least trustworthy.
 STATUSES: tuple[Status, ...] = get_args(Status)
 TIERS: tuple[Tier, ...] = get_args(Tier)
+#: Of numbers that should not be relied on: the machine was too busy.
+DOUBTFUL: frozenset[Status] = frozenset({"contended", "unconverged"})
 
 #: Unit of each metric that a platform can measure.
 UNITS = {"latency": "ns", "energy": "pJ"}

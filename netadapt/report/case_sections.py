@@ -34,6 +34,7 @@ from netadapt.report.pictures import (
 )
 from netadapt.report.results_folder import Found
 from netadapt.report.statuses import status_cell
+from netadapt.results.pareto import pareto_front
 
 _TITLES = {
     "lut_accuracy": "How well the table predicts",
@@ -208,7 +209,7 @@ def _arms(data: EndToEnd, origin: Origin) -> Table | None:
     if not data.arms:
         return None
     averaged = tradeoff.means(_networks(data))
-    front = set(tradeoff.pareto_front(averaged))
+    front = set(pareto_front(averaged))
     latency = amounts.scale_for([mean.latency_ns for mean in averaged], "ns")
     rows = []
     for mean in averaged:

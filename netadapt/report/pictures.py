@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from netadapt.report import amounts
 from netadapt.report.content import Origin, Picture
 from netadapt.report.figures import agreement, layers, proposals, tradeoff, widths
+from netadapt.results.pareto import pareto_front
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
@@ -44,7 +45,7 @@ def tradeoff_picture(
     name: str, networks: Sequence[tradeoff.Network], described: str, seeds: int, origin: Origin
 ) -> Picture:
     """Accuracy against latency of all arms; `described` says what the networks are."""
-    front = tradeoff.pareto_front(tradeoff.means(networks))
+    front = pareto_front(tradeoff.means(networks))
     arms = list(dict.fromkeys(tradeoff.ARM_TITLES[point.arm] for point in front))
     unit = amounts.scale_for([network.latency_ns for network in networks], "ns").unit
     return Picture(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from netadapt.errors import ResultsError
-from netadapt.results.files import CARD_NAME, find_results, read_card, read_result
-from netadapt.results.schema import CaseResult, Clock, PlatformCard, ResultFile
+from netadapt.results.files import CARD_NAME, by_age, find_results, read_card, read_result
+from netadapt.results.schema import CaseResult, Clock, PlatformCard, Profile, ResultFile
 
-_FULLNESS = ("smoke", "quick", "full")
+_FULLNESS = get_args(Profile)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,5 @@ def _platform(name: str, files: list[tuple[Path, ResultFile]]) -> PlatformResult
 
 def _best(files: Iterable[tuple[Path, ResultFile]], clock: Clock) -> dict[str, Found]:
     of_clock = [(path, file) for path, file in files if file.clock == clock]
-    # Sorting is stable: of one day's runs, the last in the order of their names stays last.
-    of_clock.sort(key=lambda entry: (_FULLNESS.index(entry[1].profile), entry[1].made.date))
+    of_clock.sort(key=lambda entry: (_FULLNESS.index(entry[1].profile), by_age(*entry)))
     return {case.id: Found(path, file, case) for path, file in of_clock for case in file.cases}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from netadapt.measure.measurement import DOUBTFUL
 from netadapt.report import amounts
 from netadapt.report.amounts import NONE
 from netadapt.report.case_sections import case_section
 from netadapt.report.content import Facts, Headline, Origin, Page, Remark, Section, present
 from netadapt.report.drawing import shortened
 from netadapt.report.results_folder import Found, PlatformResults
-from netadapt.report.statuses import DOUBTFUL
 from netadapt.results.schema import Figure
 
 #: What a runtime is called, and the facts of the environment of which one is its version.

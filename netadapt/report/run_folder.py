@@ -257,11 +257,6 @@ class RunRecord:
     original_widths: _Widths
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether there is a run in a folder."""
-    return (path / "config.json").is_file()
-
-
 def read_run(path: Path) -> RunRecord:
     """Read a run folder.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from netadapt.measure.measurement import STATUSES
+from netadapt.measure.measurement import DOUBTFUL, STATUSES
 from netadapt.report.content import Cell
-
-#: Statuses of numbers that should not be relied on.
-DOUBTFUL = frozenset({"contended", "unconverged"})
 
 
 def status_cell(text: str, *statuses: str) -> Cell:

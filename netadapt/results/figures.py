@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from netadapt.measure import statistics
-from netadapt.measure.measurement import Tier
+from netadapt.measure.measurement import DOUBTFUL, Tier
 from netadapt.results.schema import Figure
 
 #: Units in which lower is faster.
@@ -33,7 +33,7 @@ def faults_of_figure(figure: Figure, tier: Tier) -> list[str]:
 
 def is_noisy(figure: Figure) -> bool:
     """Whether the machine was too busy to know the figure well."""
-    return figure.status in ("contended", "unconverged")
+    return figure.status in DOUBTFUL
 
 
 def _of_value(figure: Figure) -> Iterator[str]:

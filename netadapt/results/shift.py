@@ -11,15 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from netadapt.measure import statistics
+
 #: Share of the rounds that is not trusted at either end: two of nine.
 _TRIM = 0.25
-
-#: 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond the table the last one is a little wide.
-_T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ def shift(a: Sequence[float], b: Sequence[float]) -> Shift | None:
         return None
     centre_a, centre_b = _centre(a), _centre(b)
     value, variance = centre_b.mean - centre_a.mean, centre_a.variance + centre_b.variance
-    half = _student(_freedom(centre_a, centre_b)) * math.sqrt(variance) if variance else 0.0
+    half = statistics.student_t(_freedom(centre_a, centre_b)) * math.sqrt(variance) if variance else 0.0
     return Shift(value, value - half, value + half)
 
 
@@ -62,8 +57,3 @@ def _freedom(a: _Centre, b: _Centre) -> float:
     """Degrees of freedom, after Welch."""
     of_a = a.variance / (a.variance + b.variance)
     return 1 / (of_a**2 / a.freedom + (1 - of_a) ** 2 / b.freedom)
-
-
-def _student(freedom: float) -> float:
-    # Rounded down: rather too wide than too narrow.
-    return _T_975[min(int(freedom), len(_T_975)) - 1]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.tradeoff import Point, latency_at, mean_interval, pareto_front, speedups_at_equal_accuracy
+from bench.tradeoff import Point, latency_at, mean_interval, speedups_at_equal_accuracy
+from netadapt.results.pareto import pareto_front
 
 CURVE = [Point(100, 0.80), Point(200, 0.90), Point(300, 0.85), Point(400, 0.92)]
 

@@ -14,9 +14,10 @@ from netadapt.report.drawing import TOKENS, Sheet, colour, svg_of
 from netadapt.report.figures.agreement import Pairs
 from netadapt.report.figures.layers import Layer, pair, rows
 from netadapt.report.figures.proposals import Candidate, Path, Step, hidden_below
-from netadapt.report.figures.tradeoff import Network, means, pareto_front
+from netadapt.report.figures.tradeoff import Network, means
 from netadapt.report.figures.widths import WidthHistory, draw
 from netadapt.report.pictures import natural_order
+from netadapt.results.pareto import pareto_front
 
 
 def test_errors_of_the_table_are_relative_to_what_was_measured() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from netadapt.report.amounts import scale_for
 from netadapt.report.canvas import Canvas
 from netadapt.report.drawing import KeyEntry, Sheet, colour
+from netadapt.results.pareto import pareto_front
 
 #: Arms in the order in which they are explained, as people call them.
 ARM_TITLES = {
@@ -64,15 +65,6 @@ def means(networks: Sequence[Network]) -> list[Mean]:
         for (arm, label), group in groups.items()
     ]
     return sorted(found, key=lambda mean: (list(ARM_TITLES).index(mean.arm), mean.latency_ns))
-
-
-def pareto_front(points: Sequence[Mean]) -> list[Mean]:
-    """The points that no other one beats in both, from the fastest to the most accurate."""
-    front: list[Mean] = []
-    for point in sorted(points, key=lambda point: (point.latency_ns, -point.accuracy)):
-        if not front or point.accuracy > front[-1].accuracy:
-            front.append(point)
-    return front
 
 
 def draw(networks: Sequence[Network], canvas: Canvas) -> Sheet:
