@@ -1,8 +1,8 @@
 """What a results file holds: one run of benchmark cases on one platform, read by one clock.
 
 A run writes two files. `<date>-<commit>.json` has what the platform's clock and the trained networks tell; on a
-simulated platform it is the same, digit by digit, whenever it is made, but for date, time and commit. Another machine gives
-the same latencies; trained networks are the same with the same torch and vector extension (`environment`).
+simulated platform it is the same, digit by digit, each time, but for date, time and commit. Another machine gives the
+same latencies, and the same trained networks with the same torch and vector extension (`environment`).
 `<date>-<commit>.host.json` has what the work took on the machine that did it. So tiers never mix in a file.
 """
 
