@@ -378,3 +378,13 @@ def test_no_guest_outlives_its_device(tmp_path, number):
         assert processes_in(tmp_path) == []
         assert list(tmp_path.iterdir()) == []
     await_none(tmp_path, 60)
+
+
+@pytest.mark.parametrize("module", ["ctypes/__init__", "hmac", "json/decoder", "secrets"])
+def test_modules_that_programs_load_are_compiled_in_the_guest(installation, module):
+    """QEMU looks for what the guest lacks on the host, whose Python may have compiled the module just now.
+
+    numpy.random loads hmac and secrets: ncnn's cycles changed on the day that root ran the host's Python 3.11.
+    """
+    folder, _, name = f"usr/lib/python3.11/{module}".rpartition("/")
+    assert (installation.folder / "root" / folder / "__pycache__" / f"{name}.cpython-311.pyc").is_file()

@@ -18,7 +18,7 @@ MODULES = (
     "argparse array base64 builtins collections ctypes dataclasses encodings.ascii encodings.latin_1 encodings.utf_8 "
     "errno fcntl functools gc hashlib io itertools json linecache locale logging math mmap os pathlib pickle platform "
     "posix random re resource select shutil signal socket struct subprocess tempfile threading time traceback "
-    "typing warnings zlib numpy ncnn onnxruntime tvm tvm.rpc.server tvm.runtime.vm"
+    "typing warnings zlib numpy numpy.random ncnn onnxruntime tvm tvm.rpc.server tvm.runtime.vm"
 )
 
 ARCHIVE = "/usr/lib/python311.zip"
