@@ -72,9 +72,36 @@ def test_a_core_that_stays_slow_is_taken_as_it_is():
     assert gauge.is_fast()
     # And should it become fast again, that is what counts from then on.
     core._slowness = lambda now: 1.0
-    assert gauge.is_fast()
+    assert all(gauge.is_fast() for _ in range(50))
     core._slowness = lambda now: 1.3
     assert not gauge.is_fast()
+
+
+def test_patience_that_was_in_vain_is_halved_and_comes_back_when_it_pays():
+    core = Core(slow_between(10_000 * US, 6e9))
+    gauge = core.gauge()
+    core.now = 20_000 * US
+    for patience in (5e9, 2.5e9):
+        assert not gauge.is_fast()
+        assert 0.98 * patience < gauge.wait() < 1.02 * patience
+        core._slowness = lambda now: 1.0
+        assert all(gauge.is_fast() for _ in range(50))
+        core._slowness = slow_between(0, core.now + 10e9)
+    assert not gauge.is_fast()
+    core._slowness = slow_between(0, core.now + 0.5e9)
+    assert 0.48e9 < gauge.wait() < 0.52e9
+    core._slowness = slow_between(0, 1e15)
+    assert not gauge.is_fast()
+    assert 4.9e9 < gauge.wait() < 5.1e9
+
+
+def test_one_lucky_reading_does_not_make_all_others_slow():
+    core = Core(lambda now: 1.08)
+    gauge = core.gauge()
+    core._slowness = lambda now: 0.95
+    assert gauge.is_fast()
+    core._slowness = lambda now: 1.08
+    assert gauge.is_fast()
 
 
 def test_one_interrupted_reading_is_forgiven():
