@@ -34,6 +34,11 @@ class Order:
     target: Path
     seed: int
 
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """The files that carrying it out may leave, the weights first."""
+        return (self.target,)
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {**asdict(self), "source": str(self.source), "target": str(self.target)}
