@@ -13,7 +13,7 @@ from netadapt.zoo.layers import initialise
 from netadapt.zoo.mobilenet_v1 import MobileNetV1
 from netadapt.zoo.mobilenet_v2 import MobileNetV2
 from netadapt.zoo.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
-from netadapt.zoo.resnet import ResNet18
+from netadapt.zoo.resnet import ResNet18, ResNet50
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.squeezenet import SqueezeNet
 
@@ -24,6 +24,7 @@ _FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v3_large": MobileNetV3Large,
     "mobilenet_v3_small": MobileNetV3Small,
     "resnet18": ResNet18,
+    "resnet50": ResNet50,
     "squeezenet": SqueezeNet,
 }
 

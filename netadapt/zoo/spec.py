@@ -15,6 +15,7 @@ NETWORKS = (
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "resnet18",
+    "resnet50",
     "squeezenet",
 )
 SMALLEST_SIZE = 32

@@ -14,6 +14,7 @@ PUBLISHED_PARAMETERS = {
     "mobilenet_v3_large": 5_483_032,
     "mobilenet_v3_small": 2_542_856,
     "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
     "squeezenet": 1_235_496,
 }
 
