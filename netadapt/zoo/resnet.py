@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,9 @@ from netadapt.zoo.layers import SMALL_INPUT, conv_bn, round_channels
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 _BOTTLENECKS = (3, 4, 6, 3)
 _EXPANSION = 4  # what a bottleneck widens its inner channels to
+# Of the last normalisation in a fresh bottleneck. With 1 each sum would double the variance of the signal; with this
+# it keeps its scale over all 16. Goyal et al. (section 5.1) begin with 0, but then no trial would see the blocks.
+_FIRST_SCALE = 1 / math.sqrt(sum(_BOTTLENECKS))
 
 
 class BasicBlock(nn.Module):
@@ -73,6 +78,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
+        nn.init.constant_(self.bn3.weight, _FIRST_SCALE)
         same_shape = stride == 1 and inputs == outputs
         self.downsample = nn.Identity() if same_shape else conv_bn(inputs, outputs, 1, stride, activation=None)
 

@@ -62,3 +62,9 @@ def test_the_stride_is_in_the_middle_of_a_bottleneck() -> None:
     block = Bottleneck(16, 8, 32, stride=2)
     assert (block.conv1.stride, block.conv2.stride, block.conv3.stride) == ((1, 1), (2, 2), (1, 1))
     assert block(torch.rand(2, 16, 8, 8)).shape == (2, 32, 4, 4)
+
+
+def test_sums_do_not_blow_the_signal_up() -> None:
+    network = zoo.resolve("resnet50@64", classes=100, in_channels=3)
+    with torch.inference_mode():
+        assert 0.1 < network.module(network.example_input).std() < 10  # 1 in every block would give 300
