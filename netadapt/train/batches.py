@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from netadapt.train.data.arrays import fit_to_size
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.device import CPU
 
@@ -43,6 +44,12 @@ class Normalisation:
         return images.copy_(pixels.to(device)).mul_(self.scale).add_(self.shift)
 
 
+def take(split: Split, chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
+    """Return the ``chosen`` (numbers or a slice): uint8 images [B, C, H, W] at the split's size, targets [B, ...]."""
+    images, targets = torch.from_numpy(split.images)[chosen], torch.from_numpy(split.labels)[chosen]
+    return images if split.side is None else torch.from_numpy(fit_to_size(images.numpy(), split.side)), targets
+
+
 def random_batches(
     split: Split, batch_size: int, steps: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,13 +57,12 @@ def random_batches(
 
     A batch may span two epochs, so every batch is full: a rest of one image would break batch normalisation.
     """
-    images, targets = torch.from_numpy(split.images), torch.from_numpy(split.labels)
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         while len(order) < batch_size:
             order = torch.cat([order, torch.randperm(len(split), generator=generator)])
         chosen, order = order[:batch_size], order[batch_size:]
-        yield images[chosen], targets[chosen]
+        yield take(split, chosen)
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

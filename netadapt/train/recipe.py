@@ -13,6 +13,7 @@ from torch import nn
 import netadapt
 from netadapt.errors import DataError
 from netadapt.train.data.types import Dataset
+from netadapt.train.device import CPU
 from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
 from netadapt.train.task import Classification, Evaluation
 from netadapt.zoo.factory import build
@@ -51,13 +52,15 @@ def train_network(
     seed: int,
     out: Path,
     threads: int = 1,
+    device: str = CPU,
     task: Classification = SMOOTHED,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> TrainedNetwork:
     """Train zoo network ``name`` from scratch on ``dataset`` and write its weights to ``out`` (safetensors).
 
     After every epoch the weights so far replace ``out`` + ``.partial``, so a kill loses at most one epoch; ``out``
-    itself appears complete or not at all. With one thread, equal arguments give equal weights on the same machine.
+    itself appears complete or not at all. With one thread on the CPU, equal arguments give equal weights on the same
+    machine.
 
     Raises:
         UnknownNameError, ModelError: the name is not one of a zoo network.
@@ -77,7 +80,7 @@ def train_network(
         if steps_done % steps_per_epoch:
             return
         number = steps_done // steps_per_epoch
-        holdout = evaluate(module, task, dataset.holdout, dataset)
+        holdout = evaluate(module, task, dataset.holdout, dataset, device=device)
         save_weights(module, partial, {**facts, "epochs": number, "holdout_accuracy": holdout.score})
         if on_epoch is not None:
             on_epoch(Epoch(number, sum(losses) / len(losses), holdout))
@@ -85,10 +88,10 @@ def train_network(
 
     with _threads(threads):
         steps = epochs * steps_per_epoch
-        fine_tune(module, task, dataset, steps=steps, options=options, seed=seed, on_step=on_step)
+        fine_tune(module, task, dataset, steps=steps, options=options, seed=seed, on_step=on_step, device=device)
         module.eval()
-        holdout = evaluate(module, task, dataset.holdout, dataset)
-        test = evaluate(module, task, dataset.test, dataset)
+        holdout = evaluate(module, task, dataset.holdout, dataset, device=device)
+        test = evaluate(module, task, dataset.test, dataset, device=device)
     results = {"epochs": epochs, "holdout_accuracy": holdout.score, "test_accuracy": test.score}
     save_weights(module, out, {**facts, **results})
     partial.unlink(missing_ok=True)
@@ -96,7 +99,7 @@ def train_network(
 
 
 def _steps_per_epoch(spec: NetworkSpec, dataset: Dataset, options: TrainingOptions) -> int:
-    height, width = dataset.train.images.shape[2:]
+    height, width = dataset.train.size
     if (height, width) != (spec.size, spec.size):
         raise DataError(f"{dataset.name} was loaded at {height} x {width}, but {spec} takes {spec.size} x {spec.size}")
     steps = len(dataset.train) // options.batch_size

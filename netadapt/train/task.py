@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from netadapt.train.data.types import sample_positions
+
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Normalised images [N, C, H, W] and targets [N, ...], batch by batch."""
 
 
 @dataclass(frozen=True)
+class ImageResults:
+    """How good a network is on each image of a split, in the order of the images: float32 [N] each."""
+
+    scores: Tensor
+    losses: Tensor
+
+    def sample(self, count: int) -> ImageResults:
+        """Return the results of the images that `Split.sample` takes of the whole split, in its order."""
+        chosen = torch.from_numpy(sample_positions(len(self.scores), count))
+        return ImageResults(self.scores[chosen], self.losses[chosen])
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """How good a network is on one split: ``score`` (higher is better), mean ``loss``, and the number of images."""
+    """How good a network is on one split: ``score`` (higher is better), mean ``loss``, and the number of images.
+
+    ``images`` tells it for each image, so that two networks can be compared on the same ones; a task for which that
+    makes no sense leaves it None.
+    """
 
     score: float
     loss: float
     count: int
+    images: ImageResults | None = field(default=None, compare=False, repr=False)
 
 
 class Task(Protocol):
@@ -45,11 +65,13 @@ class Classification:
 
     def evaluate(self, module: nn.Module, batches: Batches) -> Evaluation:
         """Return top-1 accuracy and mean unsmoothed cross-entropy over all batches."""
-        correct = count = 0
+        scores, losses = [], []
         total = torch.zeros((), dtype=torch.float64)
         for images, labels in batches:
             logits = module(images)
-            correct += int((logits.argmax(1) == labels).sum())
-            total += functional.cross_entropy(logits, labels, reduction="sum").double()
-            count += len(labels)
-        return Evaluation(score=correct / count, loss=float(total) / count, count=count)
+            scores.append((logits.argmax(1) == labels).float())
+            losses.append(functional.cross_entropy(logits, labels, reduction="none"))
+            total += functional.cross_entropy(logits, labels, reduction="sum").double().cpu()
+        each = ImageResults(torch.cat(scores).cpu(), torch.cat(losses).cpu())
+        count = len(each.scores)
+        return Evaluation(int(each.scores.sum()) / count, float(total) / count, count, each)

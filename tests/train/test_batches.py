@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from netadapt.train import Augmentation, Dataset, Split
-from netadapt.train.batches import Normalisation, augment, random_batches
+from netadapt.train import Augmentation, Dataset, Split, load_dataset
+from netadapt.train.batches import Normalisation, augment, random_batches, take
+from netadapt.train.data.arrays import fit_to_size
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -54,3 +56,29 @@ def test_normalisation_is_by_channel_and_channels_last() -> None:
     images = Normalisation.of(data)(torch.tensor([51, 255], dtype=torch.uint8).reshape(1, 2, 1, 1))
     torch.testing.assert_close(images.flatten(), torch.tensor([0.0, 2.0]), atol=1e-6, rtol=0)
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((50, 1, 28, 28), 48), ((50, 3, 32, 32), 224)])
+def test_enlarging_a_batch_at_a_time_gives_the_pixels_of_enlarging_all(shape: tuple[int, ...], size: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    labels = np.arange(50)
+    later, before = Split(images, labels, side=size), Split(fit_to_size(images, size), labels)
+    assert later.size == before.size == (size, size)
+    for one, other in zip(
+        random_batches(later, 7, 3, generator()), random_batches(before, 7, 3, generator()), strict=True
+    ):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    assert torch.equal(take(later.sample(9), slice(2, 5))[0], take(before.sample(9), slice(2, 5))[0])
+
+
+def test_large_images_are_not_all_kept() -> None:
+    data = load_dataset("fashion-mnist-mini", 224)
+    assert data.train.size == data.holdout.size == (224, 224)
+    assert data.train.images.nbytes == 8_500 * 28 * 28  # at 224 x 224 it would be 427 MB
+    assert data.holdout.images.nbytes == 1_500 * 224 * 224  # 75 MB are kept, so as not to be enlarged each time
+    assert take(data.train, slice(0, 2))[0].shape == (2, 1, 224, 224)
+
+
+def test_small_images_are_kept_at_their_size() -> None:
+    assert load_dataset("fashion-mnist-mini", 32).train.images.shape == (8_500, 1, 32, 32)

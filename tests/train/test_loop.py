@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from netadapt.errors import NonFiniteLossError
+from netadapt.errors import NonFiniteLossError, UnknownNameError
 from netadapt.train import Classification, Dataset, Evaluation, Split, TrainingOptions, evaluate, fine_tune
 from netadapt.train.task import Batches
 
@@ -56,6 +56,42 @@ def test_training_is_a_function_of_weights_data_and_seed(dataset: Dataset) -> No
         torch.rand(7)  # moves the global state, which must not matter
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert not torch.equal(results[0]["6.weight"], results[2]["6.weight"])
+
+
+def test_bfloat16_is_computed_in_and_float32_is_kept(dataset: Dataset) -> None:
+    computed_in: set[torch.dtype] = set()
+
+    class Watched(Classification):
+        def loss(self, module: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+            logits = module(images)
+            computed_in.add(logits.dtype)
+            return functional.cross_entropy(logits, targets)
+
+    network = small_network()
+    options = replace(OPTIONS, precision="bfloat16")
+    fine_tune(network, Watched(), dataset, steps=30, options=options, seed=0)
+    assert computed_in == {torch.bfloat16}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert evaluate(network, TASK, dataset.test, dataset).score == 1.0
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown precision 'float16'; choose one of: bfloat16, float32"):
+        TrainingOptions(lr=0.1, precision="float16")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("side", "largest"), [(32, 100), (48, 44), (224, 2), (8, 100)])
+def test_large_images_are_evaluated_few_at_a_time(dataset: Dataset, side: int, largest: int) -> None:
+    sizes: list[int] = []
+
+    class Counting(Classification):
+        def evaluate(self, module: nn.Module, batches: Batches) -> Evaluation:
+            sizes.extend(len(images) for images, _ in batches)
+            return Evaluation(0.0, 0.0, sum(sizes))
+
+    split = Split(np.zeros((103, 1, side, side), np.uint8), np.zeros(103, np.int64))
+    assert evaluate(nn.Identity(), Counting(), split, dataset).count == 103
+    assert max(sizes) == largest
 
 
 def test_weights_stay_in_the_default_layout(dataset: Dataset) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from netadapt.train import memory
 from netadapt.train.device import in_child
-from netadapt.train.memory import peak_memory_bytes, reset_peak_memory
+from netadapt.train.memory import TrainingMemory, free_memory_bytes, peak_memory_bytes, reset_peak_memory
 
 BLOCK = 256 * 2**20
 SLACK = 64 * 2**20  # what the interpreter and the allocator may take or give back meanwhile; Linux counts roughly, too
@@ -49,3 +51,53 @@ def test_without_proc_the_peak_of_the_process_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "absent" / "too")
     assert not reset_peak_memory()
     assert in_child(peak_memory_bytes) == pytest.approx(known, abs=SLACK)
+
+
+def test_what_training_keeps_is_counted() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU())
+    needed = TrainingMemory.of(network, torch.rand(1, 1, 8, 8))
+    image, activation = 4 * 8 * 8, 4 * 4 * 6 * 6  # bytes: the convolution's input, the ReLU's output, not the weights
+    assert needed.per_image == round(1.3 * (image + activation))
+    assert needed.fixed == 250_000_000 + 4 * (4 * 4 * 9)
+    assert needed.at(10) == needed.fixed + 10 * needed.per_image
+
+
+def test_counting_leaves_everything_as_it_was() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).eval()
+    state = torch.get_rng_state()
+    TrainingMemory.of(network, torch.rand(1, 1, 8, 8, generator=torch.Generator()))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not network.training
+    assert network[1].num_batches_tracked == 0
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with 8 GB available, and a control group without a limit."""
+    (tmp_path / "meminfo").write_text("MemTotal:       16000000 kB\nMemAvailable:    8000000 kB\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000000000\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    return tmp_path
+
+
+def test_a_limit_of_the_control_group_counts(free: Path) -> None:
+    assert free_memory_bytes() == 8_192_000_000
+    (free / "memory.max").write_text("6000000000\n")
+    assert free_memory_bytes() == 5_000_000_000
+    (free / "memory.max").unlink()
+    (free / "meminfo").unlink()
+    assert free_memory_bytes() is None
+    assert TrainingMemory(10**12, 10**12).warning(128, 2) == ""
+
+
+@pytest.mark.usefixtures("free")
+def test_what_does_not_fit_is_told_with_what_does() -> None:
+    needed = TrainingMemory(fixed=496_000_000, per_image=100_000_000)
+    assert needed.warning(36, 2) == ""  # 2 x 4.096 GB
+    assert needed.warning(128, 2) == (
+        "training in batches of 128 takes about 13.3 GB in each of 2 worker(s), but 8.2 GB are free in all; "
+        "batches of up to 36 would fit"
+    )
+    assert "fewer workers" in needed.warning(128, 16)

@@ -13,6 +13,7 @@ SPLIT_SEED = 2018
 """Of every draw that makes a split; another one would show the bundled weights' training images in the hold-out."""
 
 _HOLDOUT_SHARE = 0.1
+_MOST_BYTES = 2**28  # of enlarged images that are kept; more are enlarged a batch at a time
 _RESIZE_CHUNK = 1000  # images converted to float at a time: bounds the extra memory at large sizes
 
 
@@ -39,12 +40,20 @@ def take_out(split: Split, share: float) -> tuple[Split, Split]:
     """Divide a split into what stays and a stratified ``share`` of it (at least one image a class on average)."""
     classes = len(np.unique(split.labels))
     taken = stratified_mask(split.labels, max(classes, round(share * len(split))), SPLIT_SEED)
-    return Split(split.images[~taken], split.labels[~taken]), Split(split.images[taken], split.labels[taken])
+    return split.part(~taken), split.part(taken)
 
 
 def split_holdout(split: Split) -> tuple[Split, Split]:
     """Divide training images into those to train on and the tenth that is held out."""
     return take_out(split, _HOLDOUT_SHARE)
+
+
+def split_at_size(images: NDArray[np.uint8], labels: NDArray[Any], size: int) -> Split:
+    """Make a split of uint8 images [N, C, H, W], brought to [N, C, size, size] now or, where that is much, later."""
+    small = images.shape[2] * images.shape[3] < size * size
+    if small and images.shape[0] * images.shape[1] * size * size > _MOST_BYTES:
+        return Split(images, labels, side=size)
+    return Split(fit_to_size(images, size), labels)
 
 
 def fit_to_size(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from netadapt.errors import DataError
-from netadapt.train.data.arrays import fit_to_size, split_holdout
+from netadapt.train.data.arrays import split_at_size, split_holdout
 from netadapt.train.data.types import Dataset, Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,9 +34,9 @@ def load(folder: Path, size: int) -> Dataset:
     batches = [_read(folder / name) for name in TRAIN_FILES]
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
-    train, holdout = split_holdout(Split(fit_to_size(images, size), labels))
+    train, holdout = split_holdout(split_at_size(images, labels, size))
     test = _read(folder / TEST_FILE)
-    test = Split(fit_to_size(test.images, size), test.labels)
+    test = split_at_size(test.images, test.labels, size)
     return Dataset("cifar10", CLASSES, 3, _MEAN, _STD, train, holdout, test)
 
 

@@ -12,9 +12,9 @@ import platformdirs
 from numpy.typing import NDArray
 
 from netadapt.errors import DataError
-from netadapt.train.data.arrays import SPLIT_SEED, fit_to_size, stratified_mask
+from netadapt.train.data.arrays import SPLIT_SEED, split_at_size, stratified_mask
 from netadapt.train.data.idx import read_idx
-from netadapt.train.data.types import Dataset, Split
+from netadapt.train.data.types import Dataset
 
 CLASSES = (
     "T-shirt/top",
@@ -147,7 +147,6 @@ def _read_pair(images_file: Path, labels_file: Path) -> tuple[NDArray[np.uint8],
 
 def _dataset(name: str, splits: RawSplits, size: int) -> Dataset:
     parts = {
-        part: Split(fit_to_size(images[:, None], size), labels.astype(np.int64))
-        for part, (images, labels) in splits.items()
+        part: split_at_size(images[:, None], labels.astype(np.int64), size) for part, (images, labels) in splits.items()
     }
     return Dataset(name, CLASSES, 1, _MEAN, _STD, parts["train"], parts["holdout"], parts["test"])

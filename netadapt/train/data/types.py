@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 
 from netadapt.errors import DataError
 
+_SAMPLE_SEED = 0
+
 
 @dataclass(frozen=True)
 class Split:
     """One part of a data set.
 
     ``images`` are uint8 [N, C, H, W]; ``labels`` are the targets [N] (int64 for classes; a task of one's own may use
-    any array [N, ...]).
+    any array [N, ...]). With a ``side`` (pixels) each batch is resized to that height and width when it is taken, for
+    images that would take too much memory if all were kept at that size.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[Any]
+    side: int | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes.
@@ -40,6 +44,25 @@ class Split:
         """Return the number of images."""
         return len(self.images)
 
+    def sample(self, count: int) -> Split:
+        """Return ``count`` of its images, drawn once and for all: a larger sample has those of every smaller one first.
+
+        All of them, as they are, if there are no more.
+        """
+        if count >= len(self):
+            return self
+        return self.part(sample_positions(len(self), count))
+
+    def part(self, chosen: NDArray[Any]) -> Split:
+        """Return the ``chosen`` images, given by their numbers or by a mask [N]."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images as a network gets them."""
+        height, width = self.images.shape[2:]
+        return (self.side, self.side) if self.side else (height, width)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -57,3 +80,10 @@ class Dataset:
     train: Split
     holdout: Split
     test: Split
+
+
+def sample_positions(total: int, count: int) -> NDArray[np.intp]:
+    """Return where the images of `Split.sample` stand in a split of ``total`` images."""
+    if count >= total:
+        return np.arange(total)
+    return np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count]
