@@ -6,8 +6,10 @@ Sizes of processes are those that Linux tells under /proc.
 from __future__ import annotations
 
 import copy
+import ctypes
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,6 +21,7 @@ _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_LARGE_BYTES = 2**30
 _RESET_PEAK = "5"  # proc(5), /proc/pid/clear_refs: set the peak to what is taken now
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, kilobytes elsewhere
 
@@ -28,8 +31,24 @@ _LOST_IN_ALLOCATOR = 1.3  # taken for what is kept
 _COPIES_OF_WEIGHTS = 4  # source, proposal, gradients, momentum
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system, if this process is large.
+
+    Networks of many shapes leave holes that the C library neither fills nor gives back: after analysing resnet50@224 a
+    process had 2.4 GB, of which 0.5 were in use. Small processes are left alone, as taking pages anew takes time.
+    """
+    if (_kilobytes(_STATUS, "VmRSS") or 0) < _LARGE_BYTES:
+        return
+    with suppress(OSError, AttributeError):  # a C library that is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def reset_peak_memory() -> bool:
-    """Forget the peak, so that `peak_memory_bytes` tells the largest from now on; returns whether the system can."""
+    """Forget the peak, so that `peak_memory_bytes` tells the largest from now on; returns whether the system can.
+
+    What was freed is given back first. Done before each proposal, a worker does not grow from one to the next.
+    """
+    give_back_memory()
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
     except OSError:
@@ -71,10 +90,10 @@ class TrainingMemory:
         if free is None or workers * self.at(batch_size) <= free:
             return ""
         largest = (free // workers - self.fixed) // self.per_image
-        advice = f"batches of up to {largest}" if largest > 1 else "fewer workers, on a machine with more memory,"
+        advice = f"batches of up to {largest} would fit" if largest > 1 else "take fewer workers"
         return (
             f"training in batches of {batch_size} takes about {self.at(batch_size) / 1e9:.1f} GB in each of {workers} "
-            f"worker(s), but {free / 1e9:.1f} GB are free in all; {advice} would fit"
+            f"worker(s), but {free / 1e9:.1f} GB are free in all; {advice}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,18 @@ import pytest
 import torch
 from torch import nn
 
+import netadapt
+from netadapt.errors import BudgetError
+from netadapt.search.observer import Observer
 from netadapt.train import memory
 from netadapt.train.device import in_child
-from netadapt.train.memory import TrainingMemory, free_memory_bytes, peak_memory_bytes, reset_peak_memory
+from netadapt.train.memory import (
+    TrainingMemory,
+    free_memory_bytes,
+    give_back_memory,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 
 BLOCK = 256 * 2**20
 SLACK = 64 * 2**20  # what the interpreter and the allocator may take or give back meanwhile; Linux counts roughly, too
@@ -43,6 +53,28 @@ def test_a_reset_forgets_what_is_given_back() -> None:
     if not after:
         pytest.skip("this system cannot reset the peak of a process's memory")
     assert before - after == pytest.approx(BLOCK, abs=SLACK)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to give memory back")
+@pytest.mark.parametrize(("large_from", "given_back"), [(0, BLOCK), (2**50, 0)])
+def test_holes_are_given_back_by_large_processes(
+    monkeypatch: pytest.MonkeyPatch, large_from: int, given_back: int
+) -> None:
+    monkeypatch.setattr(memory, "_LARGE_BYTES", large_from)
+
+    def resident() -> int:
+        return memory._kilobytes(memory._STATUS, "VmRSS") or 0
+
+    def difference() -> int:
+        size = 100_000  # too small to be taken from the system one by one
+        blocks = [bytearray(size) for _ in range(BLOCK // size)]
+        last = blocks.pop()
+        blocks.clear()
+        before = resident()
+        give_back_memory()
+        return before - resident() + 0 * len(last)
+
+    assert in_child(difference) == pytest.approx(given_back, abs=SLACK)
 
 
 def test_without_proc_the_peak_of_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -101,3 +133,30 @@ def test_what_does_not_fit_is_told_with_what_does() -> None:
         "batches of up to 36 would fit"
     )
     assert "fewer workers" in needed.warning(128, 16)
+
+
+class Listener(Observer):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(("meminfo_kb", "told"), [(10**9, 0), (400_000, 1)])
+def test_adapt_tells_it_before_it_begins(free: Path, tmp_path: Path, meminfo_kb: int, told: int) -> None:
+    (free / "meminfo").write_text(f"MemAvailable: {meminfo_kb} kB\n")
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    listener = Listener()
+    with pytest.raises(BudgetError, match="met already"):
+        netadapt.adapt(
+            network,
+            torch.rand(1, 1, 32, 32),
+            "fashion-mnist-mini",
+            budget="macs=1G",
+            out=tmp_path / "run",
+            table=tmp_path / "table.sqlite",
+            workers=2,
+            observer=listener,
+        )
+    assert sum("in batches of 128 takes about 0.3 GB in each of 2 worker" in note for note in listener.notes) == told
