@@ -13,14 +13,18 @@ from netadapt.errors import DataError
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.platform import Platform
-from netadapt.network.network import analyse
+from netadapt.network.network import AdaptableNetwork, analyse
 from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
+from netadapt.search.executors.workers import Workers
 from netadapt.search.observer import Observer
 from netadapt.search.options import LONG_TERM, SHORT_TERM, Options
 from netadapt.search.selection import Selection
+from netadapt.search.strategy import PAPER, Strategy
 from netadapt.search.trainer import Training, load_network
 from netadapt.train.data import Dataset, load_dataset
+from netadapt.train.device import CPU, TrainingDeviceError, training_device
+from netadapt.train.memory import TrainingMemory, give_back_memory
 from netadapt.train.task import Classification, Task
 
 
@@ -43,10 +47,12 @@ def adapt(
     platform: Platform | str | Path = "ort-local",
     task: Task | None = None,
     selection: Selection = "accuracy",
+    strategy: Strategy = PAPER,
     pace: Pace | None = None,
     short_term: Training = SHORT_TERM,
     long_term: Training = LONG_TERM,
-    workers: int = 1,
+    workers: int | str = 1,
+    device: str = CPU,
     seed: int = 0,
     correction: bool = True,
     table: Path | str | None = None,
@@ -65,10 +71,12 @@ def adapt(
         platform: name, file, or definition of the platform to measure on.
         task: what to train for and how to score, if the network is not a classifier.
         selection: `accuracy` (the paper) or `ratio`.
+        strategy: how the search spends its time: `PAPER`, `FAST`, or a `Strategy` of your own.
         pace: number of iterations and decay of the steps.
         short_term: fine-tune of each proposal.
         long_term: fine-tune of the last network.
-        workers: processes that make proposals at the same time.
+        workers: processes that make proposals at the same time, `ray`, `ray:NUMBER` or `ray://HOST:PORT`.
+        device: where to train: `cpu`, `cuda`, `cuda:INDEX`, or `auto` for CUDA where torch sees it; workers share it.
         seed: of everything random.
         correction: whether to correct predictions by a few whole-network measurements.
         table: file of the look-up table; by default one in the user's cache folder.
@@ -80,16 +88,21 @@ def adapt(
         NetAdaptError: see the subclasses in `netadapt.errors`.
 
     """
+    placed = Workers.parse(workers)
+    placed.require()
+    trained_on = _training_device(device, placed)
     dataset = load_dataset(data, int(example_input.shape[-1])) if isinstance(data, str) else data
     if dataset.channels != example_input.shape[1]:
         raise DataError(f"{dataset.name} has {dataset.channels} channel(s), the example input {example_input.shape[1]}")
     options = Options(
         budgets=parse_budgets([budget] if isinstance(budget, str) else budget),
         selection=selection,
+        strategy=strategy,
         pace=pace or Pace(),
         short_term=short_term,
         long_term=long_term,
         workers=workers,
+        device=trained_on,
         seed=seed,
         correction=correction,
     )
@@ -102,15 +115,37 @@ def adapt(
         on_group=lambda group: observer.stage(f"trying to narrow {group}"),
     )
 
+    give_back_memory()  # before workers inherit it
+    if trained_on == CPU and not placed.ray:
+        batch = max(training.options.batch_size for training in (short_term, long_term))
+        _tell_if_short_of_memory(network, batch, placed.count or 1, observer)
+
     def tell_fallback(asked: str, reason: str, used: str) -> None:
         observer.note(f"platform {asked} is not available ({reason}); all measurements are from {used} instead")
 
     def tell_wait() -> None:
         observer.note("another process is measuring on this machine; waiting for it")
 
-    with open_device(platform, tell_wait, tell_fallback) as device, Table.open(table) as opened:
-        adaptation = Adaptation(network, dataset, device, opened, options, folder, task or Classification(), observer)
+    with open_device(platform, tell_wait, tell_fallback) as measured, Table.open(table) as opened:
+        adaptation = Adaptation(network, dataset, measured, opened, options, folder, task or Classification(), observer)
         summary = adaptation.run(resume)
     product = summary["adapted"]
     module = load_network(network, product["widths"], folder / product["weights"])
     return AdaptedNetwork(module, folder / product["onnx"], summary)
+
+
+def _tell_if_short_of_memory(network: AdaptableNetwork, batch_size: int, workers: int, observer: Observer) -> None:
+    try:
+        needed = TrainingMemory.of(network.module, network.example_input)
+    except Exception:
+        return  # what does not run in training mode fails when it is trained, with a message of its own
+    if warning := needed.warning(batch_size, workers):
+        observer.note(warning)
+
+
+def _training_device(name: str, workers: Workers) -> str:
+    if not workers.ray:
+        return training_device(name, workers.count or 1)
+    if name not in (CPU, "auto"):
+        raise TrainingDeviceError(f"{name}: Ray's workers train on CPUs only; take cpu, or a number of workers")
+    return CPU

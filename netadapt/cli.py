@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
@@ -76,8 +76,14 @@ Weights = Annotated[Path | None, typer.Option(help="safetensors file with the ne
 TableFile = Annotated[Path | None, typer.Option("--table", help="Look-up table; by default in the user's cache folder")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:INDEX, or auto for CUDA where torch sees it")
+]
 Classes = Annotated[int | None, typer.Option(help="Classes of a zoo network (default 1000)")]
 Channels = Annotated[int | None, typer.Option(help="Input channels of a zoo network (default 3)")]
+Precision = Annotated[
+    str, typer.Option(help="float32 or bfloat16; the latter is faster where layers are large and the CPU knows it")
+]
 NoCorrection = Annotated[
     bool, typer.Option("--no-correction", help="Predict from the table alone, without whole-network measurements")
 ]
@@ -102,6 +108,7 @@ def adapt(
     platform: PlatformOption = "ort-local",
     weights: Weights = None,
     selection: Annotated[str, typer.Option(help="accuracy (the paper) or ratio")] = "accuracy",
+    strategy: Annotated[str, typer.Option(help="paper (Algorithm 1 as published) or fast")] = "paper",
     iterations: Annotated[int, typer.Option(help="Steps in which the budget is reached")] = 20,
     decay: Annotated[float, typer.Option(help="Each step is this times the one before")] = 0.96,
     initial_reduction: Annotated[
@@ -112,7 +119,11 @@ def adapt(
     lr: Annotated[float, typer.Option(help="Highest learning rate of the short-term fine-tune")] = 0.005,
     long_lr: Annotated[float, typer.Option(help="Highest learning rate of the long-term fine-tune")] = 0.005,
     batch: Annotated[int, typer.Option(min=2, help="Images in a batch")] = 128,
-    workers: Annotated[int, typer.Option(help="Processes that make proposals", min=1)] = os.cpu_count() or 1,
+    workers: Annotated[
+        str, typer.Option(help="Processes that make proposals, or ray, ray:NUMBER, ray://HOST:PORT")
+    ] = str(os.cpu_count() or 1),
+    device: DeviceOption = "cpu",
+    precision: Precision = "float32",
     seed: Seed = 0,
     no_correction: NoCorrection = False,
     table: TableFile = None,
@@ -125,15 +136,23 @@ def adapt(
     from netadapt.by_name import load_network_and_data
     from netadapt.measure.platform import load_platform
     from netadapt.search.budget import Pace, parse_budgets, require_metrics
+    from netadapt.search.executors.workers import Workers
     from netadapt.search.selection import selection_rule
+    from netadapt.search.strategy import find_strategy
     from netadapt.search.trainer import Training
     from netadapt.train import TrainingOptions
+    from netadapt.train.device import training_device
 
     # What can be wrong without loading anything comes first.
     limited = [parsed.metric for parsed in parse_budgets(budget)]
     require_metrics(load_platform(platform), limited)
     selection_rule(selection)
+    Workers.parse(workers).require()
+    training_device(device)
+    way = find_strategy(strategy)
     pace = Pace(iterations, decay, initial_reduction)
+    training = TrainingOptions(lr, batch, precision=precision)  # type: ignore[arg-type]
+    short_term, long_term = Training(steps, training), Training(long_steps, replace(training, lr=long_lr))
     resolved, dataset = load_network_and_data(network, data, weights)
     with terminal.live_progress() as progress:
         if not resolved.pretrained:
@@ -146,10 +165,12 @@ def adapt(
             out=out,
             platform=platform,
             selection=selection,  # type: ignore[arg-type]
+            strategy=way,
             pace=pace,
-            short_term=Training(steps, TrainingOptions(lr=lr, batch_size=batch)),
-            long_term=Training(long_steps, TrainingOptions(lr=long_lr, batch_size=batch)),
+            short_term=short_term,
+            long_term=long_term,
             workers=workers,
+            device=device,
             seed=seed,
             correction=not no_correction,
             table=table,
@@ -260,15 +281,25 @@ def train(
     batch: Annotated[int, typer.Option(min=2, help="Images in a batch")] = 128,
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     threads: Annotated[int, typer.Option(min=1, help="More than one is faster but not reproducible bit by bit")] = 1,
+    device: DeviceOption = "cpu",
+    precision: Precision = "float32",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a zoo network from scratch."""
     from netadapt import terminal, zoo
     from netadapt.train import TrainingOptions, load_dataset, train_network
+    from netadapt.train.device import training_device
 
+    device = training_device(device)
     dataset = load_dataset(data, zoo.NetworkSpec.parse(network).size)
-    options = TrainingOptions(lr=lr, batch_size=batch, weight_decay=weight_decay, schedule="onecycle")
+    options = TrainingOptions(
+        lr,
+        batch,
+        weight_decay=weight_decay,
+        schedule="onecycle",
+        precision=precision,  # type: ignore[arg-type]
+    )
     trained = train_network(
         network,
         dataset,
@@ -277,6 +308,7 @@ def train(
         seed=seed,
         out=out,
         threads=threads,
+        device=device,
         on_epoch=lambda epoch: terminal.REMARKS.print(
             f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, hold-out {epoch.holdout.score:.2%}"
         ),

@@ -410,12 +410,13 @@ class LiveProgress(Observer):
         text = f"{self._label}, proposal {done} of {total}, best {best}"
         self._update(text, self._done + done, self._total)
 
-    def accepted(self, state: State, group: str) -> None:
+    def accepted(self, state: State, narrowed: Mapping[str, int]) -> None:
         """Leave a line for the iteration."""
         costs = ", ".join(f"{metric} {amount(metric, value)}" for metric, value in state.resources.items())
+        changes = ", ".join(f"{group} to {width}" for group, width in narrowed.items())
         self._label = f"iteration {state.iteration + 1}"
         self._progress.console.print(
-            f"iteration {state.iteration}: {group} to {state.widths[group]}, hold-out {state.score:.2%}, "
+            f"iteration {state.iteration}: {changes}, hold-out {state.score:.2%}, "
             f"predicted {costs}",
             soft_wrap=True,
         )

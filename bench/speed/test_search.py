@@ -19,10 +19,11 @@ from netadapt.search.adapt import Adaptation
 from netadapt.search.algorithm import Search
 from netadapt.search.budget import Pace, Schedule, parse_budgets
 from netadapt.search.executors import OnOutcome, make_executor
+from netadapt.search.making import ProposalMaker
 from netadapt.search.metrics import Estimated
 from netadapt.search.observer import Observer
 from netadapt.search.options import Options
-from netadapt.search.outcome import Order, Outcome, State
+from netadapt.search.outcome import Look, Order, Outcome, State
 from netadapt.search.proposals import Proposal, predict
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import most_accurate
@@ -74,7 +75,7 @@ def test_overhead_over_training(benchmark: BenchmarkFixture, network: AdaptableN
 
 def test_two_workers_against_one(benchmark: BenchmarkFixture, network: AdaptableNetwork, tmp_path: Path) -> None:
     """The same proposals, made by one process and by two, in turn."""
-    trainer = ProposalTrainer(network, Classification(), load_dataset(DATA, 32), SHORT)
+    trainer = ProposalTrainer(network, Classification(), load_dataset(DATA, 32), SHORT.options)
     source = tmp_path / "source.safetensors"
     save_weights(network.module, source, {})
     orders = [_order(network, group, source, tmp_path) for group in list(network.groups)[2:]]
@@ -96,7 +97,8 @@ def test_two_workers_against_one(benchmark: BenchmarkFixture, network: Adaptable
 
 def _order(network: AdaptableNetwork, group: str, source: Path, folder: Path) -> Order:
     widths = {**network.widths, group: network.widths[group] // 2}
-    return Order(Proposal(0, group, widths, {}), network.widths, source, folder / f"{group}.safetensors", seed=0)
+    target = folder / f"{group}.safetensors"
+    return Order(Proposal(0, group, widths, {}), Look(SHORT.steps), network.widths, source, target, 0, SHORT.steps)
 
 
 class Pretending:
@@ -107,7 +109,7 @@ class Pretending:
             order.target.parent.mkdir(exist_ok=True)
             order.target.touch()
             digest = hashlib.sha256(f"{order.seed}".encode()).digest()
-            on_outcome(Outcome(order.proposal, digest[0] / 255, 1.0, 0.0, order.target))
+            on_outcome(Outcome(order.proposal, order.look, digest[0] / 255, 1.0, 0.0, order.target))
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +140,9 @@ def test_measurements_of_a_large_network(benchmark: BenchmarkFixture, tmp_path: 
                 metrics=metrics,
                 allowed=predictor.allowed,
                 select=most_accurate,
-                executor=Pretending(),
+                maker=ProposalMaker(Pretending(), folder, 0, Observer()),
                 folder=folder,
-                seed=0,
+                short_term_steps=1,
                 keep=lambda state: None,
                 observer=Observer(),
             ).run()

@@ -210,22 +210,22 @@ class _RunPage:
         run, metric = self.run, self._metric
         if not run.accepted or run.started is None or metric is None:
             return None
-        tried: dict[int, int] = {}
+        tried: dict[int, set[str]] = {}
         for proposed in run.proposals:
             index = proposed.outcome.proposal.iteration
-            tried[index] = tried.get(index, 0) + 1
+            tried.setdefault(index, set()).add(proposed.outcome.proposal.group)
         before, rows = run.original_widths, []
         for entry in run.accepted:
-            old = str(before[entry.group]) if before else NONE
+            groups = [group for group in entry.widths if before and entry.widths[group] != before[group]]
             rows.append(
                 (
                     str(entry.iteration),
-                    entry.group,
-                    f"{old} {_ARROW} {entry.widths[entry.group]}",
+                    ", ".join(groups) or entry.group,
+                    ", ".join(f"{before[group]} {_ARROW} {entry.widths[group]}" for group in groups) or NONE,
                     _amount(metric, entry.resources[metric]),
                     amounts.percent(entry.resources[metric] / run.started.resources[metric], 1),
                     amounts.percent(entry.score, 2),
-                    str(tried.get(entry.iteration - 1, 0)),
+                    str(len(tried.get(entry.iteration - 1, ()))),
                 )
             )
             before = entry.widths

@@ -21,9 +21,10 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
-from netadapt.search.algorithm import Search
 from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
+from netadapt.search.image_results import save_image_results
+from netadapt.search.making import ProposalMaker
 from netadapt.search.metrics import Counted, Estimated, Metric
 from netadapt.search.observer import Observer
 from netadapt.search.options import Options
@@ -31,6 +32,7 @@ from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import selection_rule
+from netadapt.search.strategy import make_search
 from netadapt.search.summary import Finished, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
 from netadapt.train.data.types import Dataset
@@ -133,6 +135,8 @@ class Adaptation:
         holdout = evaluate(self.network.module, self.task, self.dataset.holdout, self.dataset)
         seconds = time.perf_counter() - started
         save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
+        if holdout.images:
+            save_image_results(holdout.images, folder.image_results(0))
         state = State(0, self.network.widths, resources, holdout.score, holdout.loss, folder.weights(0))
         self._keep(folder, state)
         return folder.record(
@@ -166,17 +170,19 @@ class Adaptation:
     # --- the search ---
 
     def _search(self, folder: RunFolder, original: State, schedule: Schedule) -> tuple[State, str]:
-        trainer = ProposalTrainer(self.network, self.task, self.dataset, self.options.short_term)
+        trainer = ProposalTrainer(self.network, self.task, self.dataset, self.options.short_term.options)
         with make_executor(trainer, self.options.workers) as executor:
-            return Search(
+            return make_search(
+                self.options.strategy,
+                holdout_images=len(self.dataset.holdout),
                 original=original,
                 schedule=schedule,
                 metrics=self._metrics,
                 allowed=self._allowed,
                 select=selection_rule(self.options.selection),
-                executor=executor,
+                maker=ProposalMaker(executor, folder, self.options.seed, self.observer),
                 folder=folder,
-                seed=self.options.seed,
+                short_term_steps=self.options.short_term.steps,
                 keep=lambda state: self._keep(folder, state),
                 observer=self.observer,
             ).run()

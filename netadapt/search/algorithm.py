@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from netadapt.search.budget import Schedule
-from netadapt.search.executors import Executor
+from netadapt.search.budget import Resources, Schedule
+from netadapt.search.making import ProposalMaker
 from netadapt.search.metrics import Metric
 from netadapt.search.observer import Observer
-from netadapt.search.outcome import Order, Outcome, State
-from netadapt.search.proposals import Proposal, predict, propose
+from netadapt.search.outcome import Look, Outcome, State
+from netadapt.search.proposals import Proposal, narrowed, predict, propose
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import Rule
+
+
+class DeadEnd(Exception):  # noqa: N818 - the end of a search, not a mistake
+    """The search ends above its budget; the message says why."""
 
 
 @dataclass(frozen=True)
 class Search:
     """A search from `original` down to the schedule's budget; `run` makes it, or goes on where it was stopped.
 
-    `keep` is called with each accepted network before the journal says that it was accepted.
+    Every iteration makes one proposal for each group, in full, and keeps the best: the paper's way. Other strategies
+    override `limits`, `proposals` and `best`. `short_term_steps` is the length of a proposal's fine-tune. `keep` is
+    called with each accepted network before the journal says that it was accepted.
     """
 
     original: State
@@ -28,9 +34,9 @@ class Search:
     metrics: Sequence[Metric]
     allowed: Mapping[str, Sequence[int]]
     select: Rule
-    executor: Executor
+    maker: ProposalMaker
     folder: RunFolder
-    seed: int
+    short_term_steps: int
     keep: Callable[[State], None]
     observer: Observer
 
@@ -43,45 +49,46 @@ class Search:
         """
         state = self.folder.state(self.original)
         while not self.schedule.is_met(state.resources):
-            limits = self.schedule.limits(state.iteration, state.resources)
-            proposals = propose(state.iteration, state.widths, limits, self.metrics, self.allowed)
-            if not proposals:
-                return state, (
-                    f"no group can be narrowed enough for the next step ({_amounts(limits)}); "
-                    "more iterations make smaller steps"
-                )
-            self.observer.iteration(state, limits, proposals, self.schedule.pace.iterations)
-            outcomes = self._make(proposals, state)
-            candidates = [outcome for outcome in outcomes if not outcome.dropped]
-            if not candidates:
-                return state, f"all proposals of iteration {state.iteration} were dropped: {outcomes[0].dropped}"
-            state = self._accept(self.select(candidates, state, self.schedule.original), state)
+            started = time.perf_counter()
+            limits = self.limits(state)
+            try:
+                proposals = self.proposals(limits, state)
+                self.observer.iteration(state, limits, proposals, self.schedule.pace.iterations)
+                state = self._accept(self.best(proposals, limits, state), state, started)
+            except DeadEnd as end:
+                return state, str(end)
         return state, ""
 
-    def _make(self, proposals: Sequence[Proposal], state: State) -> list[Outcome]:
-        """Short-term fine-tune and evaluate all proposals, but for those that an interrupted run had made already.
+    def limits(self, state: State) -> dict[str, float]:
+        """What the network of the next iteration may cost."""
+        return self.schedule.limits(state.iteration, state.resources)
 
-        They come back in the order of the proposals, so that the selection does not depend on who was first.
+    def proposals(self, limits: Resources, state: State) -> list[Proposal]:
+        """A proposal for each group that meets the limits.
+
+        Raises:
+            DeadEnd: there is none.
+
         """
-        made = {proposal.group: self.folder.outcome(proposal) for proposal in proposals}
+        proposals = propose(state.iteration, state.widths, limits, self.metrics, self.allowed)
+        if not proposals:
+            raise DeadEnd(
+                f"no group can be narrowed enough for the next step ({_amounts(limits)}); "
+                "more iterations make smaller steps"
+            )
+        return proposals
 
-        def take(outcome: Outcome) -> None:
-            self.folder.record("proposal", outcome=outcome.to_json())
-            made[outcome.proposal.group] = outcome
-            self.observer.proposal(outcome, sum(map(bool, made.values())), len(proposals))
+    def best(self, proposals: Sequence[Proposal], limits: Resources, state: State) -> Outcome:
+        """Make the proposals and choose the one that becomes the next network.
 
-        self.executor.run([self._order(p, state) for p in proposals if made[p.group] is None], take)
-        return [outcome for outcome in made.values() if outcome is not None]
+        Raises:
+            DeadEnd: all were dropped.
 
-    def _order(self, proposal: Proposal, state: State) -> Order:
-        target = self.folder.proposal_weights(proposal)
-        return Order(proposal, state.widths, state.weights, target, self._seed_of(proposal))
+        """
+        outcomes = self.maker.make(proposals, state, Look(self.short_term_steps))
+        return self.select(kept(outcomes), state, self.schedule.original)
 
-    def _seed_of(self, proposal: Proposal) -> int:
-        text = f"{self.seed} {proposal.iteration} {proposal.group}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-    def _accept(self, best: Outcome, state: State) -> State:
+    def _accept(self, best: Outcome, state: State, started: float) -> State:
         iteration = state.iteration + 1
         proposal = best.proposal
         weights = self.folder.keep_weights(best, iteration)
@@ -96,10 +103,26 @@ class Search:
             resources=resources,
             score=best.score,
             loss=best.loss,
+            wall_seconds=time.perf_counter() - started,
         )
         self.folder.clear_proposals()
-        self.observer.accepted(accepted, proposal.group)
+        self.observer.accepted(accepted, narrowed(state.widths, proposal.widths))
         return accepted
+
+
+def kept(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that were not dropped.
+
+    Raises:
+        DeadEnd: all were.
+
+    """
+    candidates = [outcome for outcome in outcomes if not outcome.dropped]
+    if not candidates:
+        raise DeadEnd(
+            f"all proposals of iteration {outcomes[0].proposal.iteration} were dropped: {outcomes[0].dropped}"
+        )
+    return candidates
 
 
 def _amounts(limits: Mapping[str, float]) -> str:

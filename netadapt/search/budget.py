@@ -166,6 +166,14 @@ class Schedule:
             for metric, limit in self.budget.items()
         }
 
+    @property
+    def first_share(self) -> float:
+        """The first step as a share of the whole way to the budget, of the metric that is nearest to it."""
+        share = self.pace.initial_reduction
+        if share is None:
+            return 1 / self.pace.steps
+        return max(share / (1 - limit / self.original[metric]) for metric, limit in self.budget.items())
+
     def is_met(self, resources: Resources) -> bool:
         """Whether a network that costs `resources` is within the budget."""
         return all(resources[metric] <= limit for metric, limit in self.budget.items())

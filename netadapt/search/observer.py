@@ -27,8 +27,8 @@ class Observer:
     def proposal(self, outcome: Outcome, done: int, total: int) -> None:
         """A proposal has been made or dropped."""
 
-    def accepted(self, state: State, group: str) -> None:
-        """The best proposal has become the next network."""
+    def accepted(self, state: State, narrowed: Mapping[str, int]) -> None:
+        """The best proposal has become the next network, narrower in these groups, which now have these widths."""
 
     def trained(self, step: int, steps: int, loss: float) -> None:
         """One more step of the long-term fine-tune."""

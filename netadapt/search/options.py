@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from netadapt.search.budget import Budget, Pace
 from netadapt.search.selection import Selection
+from netadapt.search.strategy import PAPER, Strategy
 from netadapt.search.trainer import Training
+from netadapt.train.device import CPU
 from netadapt.train.loop import TrainingOptions
 
 #: Fine-tunes keep what the network has learned: a higher rate loses accuracy that so few steps do not bring back.
@@ -16,13 +18,19 @@ LONG_TERM = Training(1000, TrainingOptions(lr=0.005))
 
 @dataclass(frozen=True)
 class Options:
-    """How to search; `short_term` is the fine-tune of each proposal, `long_term` that of the last network."""
+    """How to search; `short_term` is the fine-tune of each proposal, `long_term` that of the last network.
+
+    `workers` is what `netadapt.search.executors.workers.Workers.parse` reads, `device` what
+    `netadapt.train.device.training_device` gives.
+    """
 
     budgets: tuple[Budget, ...]
     selection: Selection = "accuracy"
     pace: Pace = field(default_factory=Pace)
     short_term: Training = SHORT_TERM
     long_term: Training = LONG_TERM
-    workers: int = 1
+    strategy: Strategy = PAPER
+    workers: int | str = 1
+    device: str = CPU
     seed: int = 0
     correction: bool = True

@@ -22,22 +22,36 @@ class State:
 
 
 @dataclass(frozen=True)
-class Order:
-    """A proposal to be made: narrow the source network in one group, fine-tune briefly, evaluate on the hold-out.
+class Look:
+    """How far a proposal is taken: steps of short-term fine-tune in all, and hold-out images it is judged by.
 
-    With equal orders an executor gives equal weights and scores, wherever and whenever it runs them.
+    Without steps, batch normalisation's statistics are taken anew and nothing is trained. None are all images.
+    """
+
+    steps: int
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A proposal to be taken to a `look`: narrow the source network, fine-tune for `steps` more, evaluate on hold-out.
+
+    The source is the network of the iteration, or what an earlier look has made of the proposal. With equal orders an
+    executor gives equal weights and scores, wherever and whenever it runs them.
     """
 
     proposal: Proposal
+    look: Look
     source_widths: dict[str, int]
     source: Path
     target: Path
     seed: int
+    steps: int
 
     @property
     def products(self) -> tuple[Path, ...]:
         """The files that carrying it out may leave, the weights first."""
-        return (self.target,)
+        return (self.target, image_results_path(self.target))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -46,24 +60,27 @@ class Order:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Order:
         """Read what `to_json` gave."""
-        proposal = Proposal(**fields["proposal"])
+        values = {"proposal": Proposal(**fields["proposal"]), "look": Look(**fields["look"])}
         paths = {"source": Path(fields["source"]), "target": Path(fields["target"])}
-        return cls(**{**fields, **paths, "proposal": proposal})
+        return cls(**{**fields, **values, **paths})
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A proposal with its weights and what they are worth, or the reason why it was dropped.
+    """A proposal with its weights and what they are worth at a look, or the reason why it was dropped.
 
-    `score` and `loss` are those on the hold-out split; `seconds` is the wall time spent in training and evaluation.
+    `score` and `loss` are those on the hold-out images of the look; `seconds` is the wall time spent in training and
+    evaluation for it, `memory_bytes` the most memory that the worker had taken by then (0 where that is not known).
     """
 
     proposal: Proposal
+    look: Look
     score: float
     loss: float
     seconds: float
     weights: Path
     dropped: str = ""
+    memory_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; a dropped proposal has no score."""
@@ -72,9 +89,15 @@ class Outcome:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Outcome:
         """Read what `to_json` gave."""
-        return cls(**{**fields, "proposal": Proposal(**fields["proposal"]), "weights": Path(fields["weights"])})
+        values = {"proposal": Proposal(**fields["proposal"]), "look": Look(**fields["look"])}
+        return cls(**{**fields, **values, "weights": Path(fields["weights"])})
 
 
 def dropped(order: Order, reason: str, seconds: float = 0.0) -> Outcome:
     """The outcome of an order that could not be carried out."""
-    return Outcome(order.proposal, 0.0, 0.0, seconds, order.target, dropped=reason)
+    return Outcome(order.proposal, order.look, 0.0, 0.0, seconds, order.target, dropped=reason)
+
+
+def image_results_path(weights: Path) -> Path:
+    """The file that says how good the network of these weights is on each hold-out image."""
+    return weights.with_suffix(".images.safetensors")

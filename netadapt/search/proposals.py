@@ -12,7 +12,10 @@ from netadapt.search.metrics import Metric
 
 @dataclass(frozen=True)
 class Proposal:
-    """A network narrowed in one group, before its short-term fine-tune; `resources` are those that are limited."""
+    """A network narrowed in a group, before its short-term fine-tune; `resources` are those that are limited.
+
+    A combination of several has the names of all its groups in `group`, joined by " + ".
+    """
 
     iteration: int
     group: str
@@ -20,9 +23,19 @@ class Proposal:
     resources: dict[str, float]
 
 
+def narrowed(before: Widths, after: Widths) -> dict[str, int]:
+    """The groups whose width changed, with the width they have now."""
+    return {group: width for group, width in after.items() if width != before[group]}
+
+
 def predict(metrics: Sequence[Metric], widths: Widths) -> dict[str, float]:
     """The predicted cost of a network in each metric."""
     return {metric.name: metric.predict(widths) for metric in metrics}
+
+
+def meets(resources: Resources, limits: Resources) -> bool:
+    """Whether a network that costs `resources` is within all limits."""
+    return all(resources[metric] <= limit for metric, limit in limits.items())
 
 
 def propose(
@@ -46,9 +59,8 @@ def propose(
             metric.prepare(list(trials.values()))
         for group, trial in trials.items():
             resources = predict(limited, trial)
-            meets = all(resources[metric] <= limit for metric, limit in limits.items())
             try:
-                pending[group] = searches[group].send(meets)
+                pending[group] = searches[group].send(meets(resources, limits))
             except StopIteration as result:
                 pending[group] = None
                 if result.value is not None:

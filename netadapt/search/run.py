@@ -3,6 +3,7 @@
 RUN/config.json                 what was asked for; a resumed run must ask for the same
 RUN/journal.jsonl               one event a line, appended and flushed: the truth about what happened
 RUN/weights/iteration-03.safetensors, RUN/onnx/iteration-03.onnx     every accepted network, deployable
+RUN/holdout/iteration-03.safetensors     how good each accepted network is on every hold-out image
 RUN/proposals/                  weights of the iteration in progress
 RUN/summary.json                written last
 """
@@ -10,20 +11,24 @@ RUN/summary.json                written last
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
 from netadapt.errors import RunError
 from netadapt.files import write_atomically
-from netadapt.search.outcome import Outcome, State
+from netadapt.search.outcome import Look, Outcome, State, image_results_path
 from netadapt.search.proposals import Proposal
 
 SCHEMA_VERSION = 1
+
+#: Of a proposal in the names of its files; a combination of many groups has a long name.
+_NAME_LENGTH = 40
 
 #: Fields of the configuration that change how long a run takes, not what it finds.
 _FREE_TO_CHANGE = frozenset({"workers"})
@@ -104,14 +109,14 @@ class RunFolder:
             if entry["event"] == "accepted"
         ]
 
-    def outcome(self, proposal: Proposal) -> Outcome | None:
-        """What became of a proposal, if it was made before and its weights are still there.
+    def outcome(self, proposal: Proposal, look: Look) -> Outcome | None:
+        """What became of a proposal at a look, if it was made before and its weights are still there.
 
         A dropped one is made again: what it failed of (memory, disk) may be better now.
         """
-        weights = self.proposal_weights(proposal)
+        weights = self.proposal_weights(proposal, look)
         for entry in reversed(self.events):
-            if entry["event"] == "proposal" and _is_about(entry, proposal):
+            if entry["event"] == "proposal" and _is_about(entry, proposal, look):
                 outcome = replace(Outcome.from_json(entry["outcome"]), weights=weights)
                 return outcome if not outcome.dropped and weights.exists() else None
         return None
@@ -120,22 +125,32 @@ class RunFolder:
         """Weights of the accepted network of an iteration; 0 is the original."""
         return self.path / "weights" / f"iteration-{iteration:02d}.safetensors"
 
+    def image_results(self, iteration: int) -> Path:
+        """How good the accepted network of an iteration is on each hold-out image; there are none for some tasks."""
+        return self.path / "holdout" / f"iteration-{iteration:02d}.safetensors"
+
     def onnx(self, iteration: int) -> Path:
         """ONNX model of the accepted network of an iteration; 0 is the original."""
         return self.path / "onnx" / f"iteration-{iteration:02d}.onnx"
 
-    def proposal_weights(self, proposal: Proposal) -> Path:
-        """Weights of a proposal of the iteration in progress."""
-        name = "".join(letter if letter.isalnum() else "_" for letter in proposal.group)
-        position = list(proposal.widths).index(proposal.group)
-        return self.path / "proposals" / f"{proposal.iteration:02d}-{position:03d}-{name}.safetensors"
+    def proposal_weights(self, proposal: Proposal, look: Look) -> Path:
+        """Weights of a proposal of the iteration in progress, as they are at a look."""
+        name = "".join(letter if letter.isalnum() else "_" for letter in proposal.group)[:_NAME_LENGTH]
+        facts = json.dumps([proposal.widths, asdict(look)], sort_keys=True)
+        digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
+        return self.path / "proposals" / f"{proposal.iteration:02d}-{name}-{digest}.safetensors"
 
     def keep_weights(self, outcome: Outcome, iteration: int) -> Path:
         """Make the weights of a proposal those of the network of `iteration`."""
         kept = self.weights(iteration)
+        images = image_results_path(outcome.weights)
         try:
             kept.parent.mkdir(exist_ok=True)
+            # The weights first: without them a proposal counts as not made, and is made again with all its files.
             outcome.weights.replace(kept)
+            if images.exists():
+                self.image_results(iteration).parent.mkdir(exist_ok=True)
+                images.replace(self.image_results(iteration))
         except OSError as error:
             raise RunError(f"{kept} cannot be written ({error}); resume when it can") from error
         return kept
@@ -159,13 +174,10 @@ class RunFolder:
         self.close()
 
 
-def _is_about(entry: Mapping[str, Any], proposal: Proposal) -> bool:
+def _is_about(entry: Mapping[str, Any], proposal: Proposal, look: Look) -> bool:
     seen = entry["outcome"]["proposal"]
-    return (seen["iteration"], seen["group"], seen["widths"]) == (
-        proposal.iteration,
-        proposal.group,
-        proposal.widths,
-    )
+    asked = (proposal.iteration, proposal.group, proposal.widths, asdict(look))
+    return (seen["iteration"], seen["group"], seen["widths"], entry["outcome"].get("look")) == asked
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:

@@ -131,8 +131,10 @@ def _accepted(folder: RunFolder) -> list[dict[str, Any]]:
 
 def _cost(run: Finished) -> dict[str, Any]:
     outcomes = [entry["outcome"] for entry in run.folder.events if entry["event"] == "proposal"]
+    accepted = [entry for entry in run.folder.events if entry["event"] == "accepted"]
     return {
-        "proposals": len(outcomes),
+        # A proposal that was looked at several times is one.
+        "proposals": len({(outcome["proposal"]["iteration"], outcome["proposal"]["group"]) for outcome in outcomes}),
         "dropped_proposals": [
             {
                 "iteration": outcome["proposal"]["iteration"],
@@ -142,6 +144,7 @@ def _cost(run: Finished) -> dict[str, Any]:
             for outcome in outcomes
             if outcome["dropped"]
         ],
+        "search_seconds": round(sum(event["wall_seconds"] for event in accepted), 3),
         "training_seconds": round(sum(_seconds(entry) for entry in run.folder.events), 3),
         "measurements": sum(predictor.costs.measured for predictor in run.predictors.values()),
     }

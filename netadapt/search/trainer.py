@@ -12,11 +12,17 @@ from torch import nn
 
 from netadapt.errors import NonFiniteLossError
 from netadapt.network.network import AdaptableNetwork
-from netadapt.search.outcome import Order, Outcome, dropped
+from netadapt.search.image_results import save_image_results
+from netadapt.search.outcome import Order, Outcome, dropped, image_results_path
+from netadapt.search.proposals import narrowed
 from netadapt.train.data.types import Dataset
-from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
-from netadapt.train.task import Task
+from netadapt.train.loop import TrainingOptions, evaluate, fine_tune, refresh_statistics
+from netadapt.train.task import Evaluation, Task
 from netadapt.zoo.weight_files import load_weights, save_weights
+
+#: Batches from which batch normalisation's statistics are taken anew: a thousand images, as many as they were worth
+#: when the network was trained (momentum 0.1).
+_REFRESHING_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -37,34 +43,49 @@ class ProposalTrainer:
     network: AdaptableNetwork
     task: Task
     dataset: Dataset
-    training: Training
+    options: TrainingOptions
     on_step: Callable[[int, float], None] | None = None
     _source: tuple[Path, nn.Module] | None = field(default=None, init=False)
 
     def __call__(self, order: Order) -> Outcome:
         """The outcome of `order`, whose weights are then in `order.target`; dropped if the loss is not finite."""
-        source = self._source_network(order)
-        proposal = order.proposal
-        module = self.network.narrowed(source, {proposal.group: proposal.widths[proposal.group]})
         started = time.perf_counter()
+        changes = narrowed(order.source_widths, order.proposal.widths)
+        module = self.network.narrowed(self._source_network(order), changes)
         try:
-            fine_tune(
-                module,
-                self.task,
-                self.dataset,
-                steps=self.training.steps,
-                options=self.training.options,
-                seed=order.seed,
-                on_step=self.on_step,
-            )
+            if order.steps:
+                self._fine_tune(module, order)
+            elif changes:
+                self._refresh(module, order)
         except NonFiniteLossError as error:
             return dropped(order, str(error), time.perf_counter() - started)
-        evaluation = evaluate(module, self.task, self.dataset.holdout, self.dataset)
+        evaluation = self._evaluate(module, order)
         seconds = time.perf_counter() - started
         if not (math.isfinite(evaluation.loss) and math.isfinite(evaluation.score)):
             return dropped(order, f"its hold-out loss is {evaluation.loss}, its score {evaluation.score}", seconds)
-        save_weights(module, order.target, {"widths": proposal.widths})
-        return Outcome(proposal, evaluation.score, evaluation.loss, seconds, order.target)
+        save_weights(module, order.target, {"widths": order.proposal.widths})
+        if evaluation.images:
+            save_image_results(evaluation.images, image_results_path(order.target))
+        return Outcome(order.proposal, order.look, evaluation.score, evaluation.loss, seconds, order.target)
+
+    def _fine_tune(self, module: nn.Module, order: Order) -> None:
+        fine_tune(
+            module,
+            self.task,
+            self.dataset,
+            steps=order.steps,
+            options=self.options,
+            seed=order.seed,
+            on_step=self.on_step,
+        )
+
+    def _refresh(self, module: nn.Module, order: Order) -> None:
+        refresh_statistics(module, self.dataset, batches=_REFRESHING_BATCHES, options=self.options, seed=order.seed)
+
+    def _evaluate(self, module: nn.Module, order: Order) -> Evaluation:
+        holdout = self.dataset.holdout
+        sample = holdout if order.look.images is None else holdout.sample(order.look.images)
+        return evaluate(module, self.task, sample, self.dataset)
 
     def _source_network(self, order: Order) -> nn.Module:
         """The network that all proposals of an iteration start from; kept, as they come one after another."""

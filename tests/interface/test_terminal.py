@@ -4,7 +4,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from netadapt.search.outcome import Outcome, State
+from netadapt.search.outcome import Look, Outcome, State
 from netadapt.search.proposals import Proposal
 from netadapt.terminal import LiveProgress
 
@@ -12,7 +12,7 @@ STATE = State(0, {"a": 8, "b": 8}, {"macs": 100.0}, 0.5, 1.0, Path("weights"))
 
 
 def outcome(group: str, score: float, dropped: str = "") -> Outcome:
-    return Outcome(Proposal(0, group, {"a": 8, "b": 8}, {"macs": 90.0}), score, 1.0, 1.0, Path(group), dropped)
+    return Outcome(Proposal(0, group, {"a": 8, "b": 8}, {"macs": 90.0}), Look(1), score, 1.0, 1.0, Path(group), dropped)
 
 
 def test_the_best_proposal_is_the_one_of_highest_score() -> None:

@@ -1,16 +1,14 @@
 import json
-import os
 import shutil
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
-from small_search import instants, products, small_adaptation, small_dataset, small_network, small_options
+from small_search import instants, products, run_and_kill, small_adaptation, small_dataset, small_network, small_options
 from torch import Tensor, nn
 
 from netadapt.errors import BudgetError, RunError, UnknownNameError
@@ -78,7 +76,8 @@ class Ledger(Observer):
     def proposal(self, outcome: Outcome, done: int, total: int) -> None:
         self.scores[-1][outcome.proposal.group] = outcome.score
 
-    def accepted(self, state: State, group: str) -> None:
+    def accepted(self, state: State, narrowed: Mapping[str, int]) -> None:
+        (group,) = narrowed
         self.chosen.append(group)
         self.costs.append(state.resources)
 
@@ -181,29 +180,6 @@ def test_a_task_of_ones_own_is_adapted_by_its_own_score(device: Device, table: T
     summary = small_adaptation(device, table, tmp_path, small_options(), task=Brightness()).run()
     assert summary["adapted"]["test_accuracy"] < 0
     assert summary["budget_met"]
-
-
-def run_and_kill(adapt: Callable[[], object], after_s: float) -> bool:
-    """Run in a process of its own that is killed after a while; whether it had finished before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.setpgid(0, 0)
-            adapt()
-            code = 0
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + after_s
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0
-            return True
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
 
 
 @pytest.mark.timeout(400)

@@ -9,9 +9,9 @@ import pytest
 from small_search import small_dataset, small_network
 
 from netadapt.search.executors import CarryOut, make_executor
-from netadapt.search.outcome import Order, Outcome
+from netadapt.search.outcome import Look, Order, Outcome
 from netadapt.search.proposals import Proposal
-from netadapt.search.trainer import ProposalTrainer, Training
+from netadapt.search.trainer import ProposalTrainer
 from netadapt.train.loop import TrainingOptions
 from netadapt.train.task import Classification
 from netadapt.zoo.weight_files import save_weights
@@ -19,7 +19,15 @@ from netadapt.zoo.weight_files import save_weights
 
 def orders(folder: Path, count: int = 4) -> list[Order]:
     return [
-        Order(Proposal(0, f"group{index}", {"a": 8}, {}), {"a": 16}, folder / "source", folder / f"{index}", index)
+        Order(
+            Proposal(0, f"group{index}", {"a": 8}, {}),
+            Look(3),
+            {"a": 16},
+            folder / "source",
+            folder / f"{index}",
+            seed=index,
+            steps=3,
+        )
         for index in range(count)
     ]
 
@@ -36,7 +44,7 @@ class Misbehaving:
         if order.seed == 1 and len(list(self.folder.glob("failed*"))) < self.times:
             (self.folder / f"failed{os.getpid()}-{time.monotonic_ns()}").touch()
             self.fail()
-        return Outcome(order.proposal, score=order.seed / 10, loss=1.0, seconds=0.0, weights=order.target)
+        return Outcome(order.proposal, order.look, score=order.seed / 10, loss=1.0, seconds=0.0, weights=order.target)
 
 
 def run(carry_out: CarryOut, workers: int, work: list[Order]) -> dict[str, Outcome]:
@@ -104,20 +112,21 @@ def test_an_idle_worker_that_was_killed_is_replaced(tmp_path: Path) -> None:
 
 
 def trainer(lr: float = 0.05) -> ProposalTrainer:
-    training = Training(3, TrainingOptions(lr=lr, batch_size=32))
-    return ProposalTrainer(small_network(), Classification(), small_dataset(), training)
+    return ProposalTrainer(small_network(), Classification(), small_dataset(), TrainingOptions(lr=lr, batch_size=32))
 
 
-def training_orders(made_by: ProposalTrainer, folder: Path) -> list[Order]:
+def training_orders(made_by: ProposalTrainer, folder: Path, steps: int = 3) -> list[Order]:
     network = made_by.network
     save_weights(network.module, folder / "source.safetensors", {})
     return [
         Order(
             Proposal(0, group, {**network.widths, group: 16}, {}),
+            Look(steps),
             network.widths,
             folder / "source.safetensors",
             folder / f"{group}.safetensors",
             seed,
+            steps,
         )
         for seed, group in enumerate(network.groups)
     ]
@@ -145,10 +154,8 @@ def test_a_proposal_whose_loss_is_not_finite_is_dropped(tmp_path: Path) -> None:
 
 
 def test_workers_end_when_the_search_is_killed(tmp_path: Path) -> None:
-    made_by = ProposalTrainer(
-        small_network(), Classification(), small_dataset(), Training(10**9, TrainingOptions(lr=0.01, batch_size=32))
-    )
-    work = training_orders(made_by, tmp_path)
+    made_by = trainer(lr=0.01)
+    work = training_orders(made_by, tmp_path, steps=10**9)
     ready, go = os.pipe()
     child = os.fork()
     if child == 0:

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from netadapt.errors import RunError
-from netadapt.search.outcome import Outcome, State
+from netadapt.search.outcome import Look, Outcome, State
 from netadapt.search.proposals import Proposal
 from netadapt.search.run import RunFolder
 
 CONFIG = {"network": "net", "seed": 0, "workers": 2}
 PROPOSAL = Proposal(0, "layer.1", {"layer.0": 8, "layer.1": 4}, {"macs": 10.0})
+
+LOOK = Look(3)
 
 
 def open_run(path: Path, resume: bool = False, **changes: object) -> RunFolder:
@@ -109,29 +111,29 @@ def test_the_search_stands_at_the_last_accepted_network(tmp_path: Path) -> None:
 
 def test_a_proposal_is_kept_while_its_weights_are_there_and_it_was_not_dropped(tmp_path: Path) -> None:
     with open_run(tmp_path) as folder:
-        target = folder.proposal_weights(PROPOSAL)
-        made = Outcome(PROPOSAL, 0.5, 1.0, 2.0, target)
-        assert folder.outcome(PROPOSAL) is None
+        target = folder.proposal_weights(PROPOSAL, LOOK)
+        made = Outcome(PROPOSAL, LOOK, 0.5, 1.0, 2.0, target)
+        assert folder.outcome(PROPOSAL, LOOK) is None
         folder.record("proposal", outcome=made.to_json())
-        assert folder.outcome(PROPOSAL) is None
+        assert folder.outcome(PROPOSAL, LOOK) is None
         target.parent.mkdir()
         target.touch()
-        assert folder.outcome(PROPOSAL) == made
+        assert folder.outcome(PROPOSAL, LOOK) == made
         other = Proposal(0, "layer.1", {"layer.0": 8, "layer.1": 2}, {"macs": 5.0})
-        assert folder.outcome(other) is None
-        folder.record("proposal", outcome=Outcome(PROPOSAL, 0.0, 0.0, 2.0, target, dropped="NaN").to_json())
-        assert folder.outcome(PROPOSAL) is None
+        assert folder.outcome(other, LOOK) is None
+        folder.record("proposal", outcome=Outcome(PROPOSAL, LOOK, 0.0, 0.0, 2.0, target, dropped="NaN").to_json())
+        assert folder.outcome(PROPOSAL, LOOK) is None
 
 
 def test_a_moved_run_finds_its_weights(tmp_path: Path) -> None:
     with open_run(tmp_path / "old") as folder:
-        target = folder.proposal_weights(PROPOSAL)
+        target = folder.proposal_weights(PROPOSAL, LOOK)
         target.parent.mkdir()
         target.touch()
-        folder.record("proposal", outcome=Outcome(PROPOSAL, 0.5, 1.0, 2.0, target).to_json())
+        folder.record("proposal", outcome=Outcome(PROPOSAL, LOOK, 0.5, 1.0, 2.0, target).to_json())
     (tmp_path / "old").rename(tmp_path / "new")
     with open_run(tmp_path / "new", resume=True) as folder:
-        outcome = folder.outcome(PROPOSAL)
+        outcome = folder.outcome(PROPOSAL, LOOK)
         assert outcome is not None
         assert outcome.weights.parent == tmp_path / "new" / "proposals"
 
@@ -160,10 +162,10 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 def test_the_weights_of_the_best_proposal_become_those_of_its_iteration(tmp_path: Path) -> None:
     with open_run(tmp_path) as folder:
-        target = folder.proposal_weights(PROPOSAL)
+        target = folder.proposal_weights(PROPOSAL, LOOK)
         target.parent.mkdir()
         target.write_text("weights")
-        outcome = Outcome(PROPOSAL, 0.5, 1.0, 2.0, target)
+        outcome = Outcome(PROPOSAL, LOOK, 0.5, 1.0, 2.0, target)
         assert folder.keep_weights(outcome, 1).read_text() == "weights"
         assert not target.exists()
         with pytest.raises(RunError, match="resume when it can"):

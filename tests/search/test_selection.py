@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from netadapt.errors import UnknownNameError
-from netadapt.search.outcome import Outcome, State
+from netadapt.search.outcome import Look, Outcome, State
 from netadapt.search.proposals import Proposal
 from netadapt.search.selection import least_lost_per_saving, most_accurate, saving, selection_rule
 
@@ -12,7 +12,7 @@ STATE = State(1, {"a": 8}, {"macs": 90.0}, score=0.90, loss=0.3, weights=Path("s
 
 
 def outcome(group: str, score: float, macs: float, loss: float = 0.3) -> Outcome:
-    return Outcome(Proposal(1, group, {"a": 8}, {"macs": macs}), score, loss, 1.0, Path(group))
+    return Outcome(Proposal(1, group, {"a": 8}, {"macs": macs}), Look(1), score, loss, 1.0, Path(group))
 
 
 def chosen(rule: str, *outcomes: Outcome) -> str:
@@ -46,7 +46,7 @@ def test_ratio_stays_sane_when_the_score_rises() -> None:
 
 def test_savings_of_several_metrics_are_averaged_relative_to_the_original() -> None:
     state = State(0, {}, {"macs": 100.0, "latency": 10.0}, 0.9, 0.3, Path("source"))
-    made = Outcome(Proposal(0, "a", {}, {"macs": 80.0, "latency": 9.0}), 0.9, 0.3, 1.0, Path("a"))
+    made = Outcome(Proposal(0, "a", {}, {"macs": 80.0, "latency": 9.0}), Look(1), 0.9, 0.3, 1.0, Path("a"))
     assert saving(made, state, {"macs": 100.0, "latency": 10.0}) == pytest.approx((0.2 + 0.1) / 2)
 
 

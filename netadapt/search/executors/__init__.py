@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
+from netadapt.search.executors.workers import Workers
 from netadapt.search.outcome import Order, Outcome, dropped
 
 CarryOut = Callable[[Order], Outcome]
@@ -35,12 +36,24 @@ def attempt(carry_out: CarryOut, order: Order) -> Outcome:
         return dropped(order, f"{type(error).__name__}: {error}")
 
 
-def make_executor(carry_out: CarryOut, workers: int) -> Executor:
-    """`serial` for one worker, `processes` for more."""
-    if workers == 1:
+def make_executor(carry_out: CarryOut, workers: int | str) -> Executor:
+    """`serial` for one worker, `processes` for more, `ray` where a cluster is asked for (see `Workers.parse`).
+
+    Raises:
+        UnknownNameError: `workers` is none of these.
+        RunError: Ray is not installed, or the cluster cannot be reached.
+
+    """
+    asked = Workers.parse(workers)
+    asked.require()
+    if asked.ray:
+        from netadapt.search.executors.ray import RayExecutor
+
+        return RayExecutor(carry_out, asked)
+    if asked.count == 1:
         from netadapt.search.executors.serial import SerialExecutor
 
         return SerialExecutor(carry_out)
     from netadapt.search.executors.processes import ProcessesExecutor
 
-    return ProcessesExecutor(carry_out, workers)
+    return ProcessesExecutor(carry_out, asked.count or 1)

@@ -1,0 +1,161 @@
+"""Connections to Ray: to a cluster of the run's own on this machine, or to a running one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
+
+from netadapt.errors import RunError
+from netadapt.search.executors.scratch import ScratchFolder
+from netadapt.search.executors.workers import START_HINT
+
+_TOKEN_HINT = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
+
+
+@contextmanager
+def local_cluster(processors: int) -> Iterator[str]:
+    """Start Ray on this machine, reachable from it alone; gives a folder that is removed with it.
+
+    Raises:
+        RunError: it cannot be started.
+
+    """
+    _refuse_connected()
+    try:
+        # Sockets are in this folder and their paths must be short, which those in $TMPDIR may not be.
+        folder = ScratchFolder(Path("/tmp"))
+    except OSError as error:
+        raise RunError(f"Ray cannot be started: no folder can be made in /tmp ({error.strerror})") from error
+    with _quiet():
+        try:
+            try:
+                _start(processors, folder.path)
+            except Exception as error:
+                raise RunError(f"Ray cannot be started on this machine: {first_line(error)}") from error
+            yield str(folder.path / "scratch")
+        finally:
+            ray.shutdown()
+            folder.remove()
+
+
+@contextmanager
+def running_cluster(address: str) -> Iterator[str]:
+    """Connect to the cluster at `ray://HOST:PORT`; gives "", as its nodes have temporary folders of their own.
+
+    Raises:
+        RunError: it does not answer, has other versions, or refuses the token.
+
+    """
+    _refuse_connected()
+    with _quiet():
+        try:
+            try:
+                with _environment(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # about what is told in the error
+                    ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+            except Exception as error:
+                raise RunError(f"{_refusal(address, error)}") from error
+            yield ""
+        finally:
+            ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that follow."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _refuse_connected() -> None:
+    if ray.is_initialized():
+        raise RunError("this program is connected to Ray already; call ray.shutdown() before the adaptation")
+
+
+def _start(processors: int, folder: Path) -> None:
+    # Workers find the modules that this process finds, as forked ones would.
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    if not _user_has_token():
+        settings["RAY_AUTH_TOKEN"] = _own_token()  # or Ray would write one to the user's home
+    with _environment(**settings), _loopback_only():
+        ray.init(
+            "local",
+            num_cpus=processors,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(folder),
+            _node_ip_address="127.0.0.1",
+        )
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Start Ray where only this machine reaches it.
+
+    On Linux it takes 127.0.0.1 for a wish to be reachable under this machine's true address, and listens on all of
+    them; elsewhere it does not, and this constant is what tells the one from the other.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _user_has_token() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
+
+
+@cache
+def _own_token() -> str:
+    """One for all clusters that this process starts, as Ray reads it only once."""
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _environment(**settings: str) -> Iterator[None]:
+    """Settings that the processes of a cluster inherit; they, and those that Ray makes, are gone here afterwards."""
+    before = dict(os.environ)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No words from Ray: what matters is told in our own errors and outcomes."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _refusal(address: str, error: Exception) -> str:
+    """Why a cluster cannot be used, in a line."""
+    text = str(error)
+    if "Version mismatch" in text:
+        theirs, ours = (" and ".join(re.findall(r"(?:Ray|Python): \S+", part)) for part in text.split("This process"))
+        return f"the Ray cluster at {address} has {theirs}, this machine {ours}; install the same on both"
+    if isinstance(error, AuthenticationError) or "authentication" in text.lower():
+        return f"the Ray cluster at {address} refuses this machine: {first_line(error)}; {_TOKEN_HINT}"
+    return f"no Ray cluster answers at {address} ({first_line(error)}); {START_HINT}"

@@ -1,0 +1,180 @@
+"""A search that reaches the budget in a fraction of the paper's time, out of ideas that can each be used alone.
+
+- Racing: proposals advance in rounds, and those that are behind with confidence, on the same hold-out images, stop.
+- Several groups an iteration: the best proposals are joined, as many as the step asks for, if their joint loss is about
+  what their losses alone add up to.
+- Steps grow while accuracy does not suffer.
+- The first looks take a slice of the hold-out images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from netadapt.search.algorithm import DeadEnd, Search, kept
+from netadapt.search.budget import Resources
+from netadapt.search.combining import combine, hardly_interact
+from netadapt.search.image_results import load_image_results
+from netadapt.search.metrics import Metric
+from netadapt.search.outcome import Look, Outcome, State, image_results_path
+from netadapt.search.pacing import AdaptiveSteps
+from netadapt.search.proposals import Proposal, narrowed
+from netadapt.search.racing import behind, looks, tied
+from netadapt.search.selection import saving
+from netadapt.search.strategy import Strategy
+from netadapt.train.task import ImageResults
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastSearch(Search):
+    """A search by `strategy`; see there which ideas it may use."""
+
+    strategy: Strategy
+    holdout_images: int
+
+    def limits(self, state: State) -> dict[str, float]:
+        """What the network of the next iteration may cost; with adaptive steps, by what the last ones did."""
+        if not self.strategy.adaptive_steps:
+            return super().limits(state)
+        found = [load_image_results(self.folder.image_results(index)) for index in range(state.iteration + 1)]
+        results = [result for result in found if result is not None]
+        history = pairwise(results) if len(results) == len(found) else ()
+        return AdaptiveSteps(self.schedule).limits(state.resources, history)
+
+    def proposals(self, limits: Resources, state: State) -> list[Proposal]:
+        """A proposal for each group that saves its part of the step.
+
+        Raises:
+            DeadEnd: there is none.
+
+        """
+        parts = self.strategy.groups
+        part = {
+            metric: state.resources[metric] - (state.resources[metric] - limits[metric]) / parts for metric in limits
+        }
+        return super().proposals(part, state)
+
+    def best(self, proposals: Sequence[Proposal], limits: Resources, state: State) -> Outcome:
+        """Race the proposals, join the best of them if several groups may be narrowed, and fine-tune what is left.
+
+        Raises:
+            DeadEnd: all were dropped.
+
+        """
+        finalists = self._race(proposals, state)
+        if self.strategy.groups > 1:
+            finalists = self._joined(finalists, limits, state)
+        elif self._is_over(finalists):
+            # Of those that are tied, the one of lowest loss; among equals, what saves most.
+            finalists = finalists[:1]
+        return self.select(self._to_the_end(finalists, state), state, self.schedule.original)
+
+    # --- racing ---
+
+    def _race(self, proposals: Sequence[Proposal], state: State) -> list[Outcome]:
+        """Those that are left at the end, the lowest loss first, all at the same look."""
+        outcomes: list[Outcome] = []
+        for look in self._looks:
+            earlier = {outcome.proposal.group: outcome for outcome in outcomes}
+            racing = [proposal for proposal in proposals if not outcomes or proposal.group in earlier]
+            outcomes = self._in_front(kept(self.maker.make(racing, state, look, earlier)), state)
+            if self._is_over(outcomes):
+                break
+        return outcomes
+
+    @cached_property
+    def _looks(self) -> list[Look]:
+        return looks(
+            self.short_term_steps,
+            self.holdout_images,
+            racing=self.strategy.racing,
+            growing=self.strategy.growing_slices,
+        )
+
+    def _in_front(self, outcomes: Sequence[Outcome], state: State) -> list[Outcome]:
+        results = _image_results(outcomes)
+        slow = behind(results, self.strategy.groups) if results else set()
+        front = [outcome for outcome in outcomes if outcome.proposal.group not in slow]
+        return sorted(front, key=lambda outcome: (outcome.loss, -saving(outcome, state, self.schedule.original)))
+
+    def _is_over(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether more steps or images would decide nothing."""
+        if not self.strategy.racing:
+            return False
+        # Which of them are joined is seen from what they lose; what the joint network is worth, from itself.
+        if len(outcomes) <= self.strategy.groups or self.strategy.groups > 1:
+            return True
+        results = _image_results(outcomes)
+        return bool(results) and tied(results)
+
+    # --- several groups ---
+
+    def _joined(self, ranked: Sequence[Outcome], limits: Resources, state: State) -> list[Outcome]:
+        """Joint networks, at the look at which their parts are: by loss, and by loss for what is saved."""
+        base = self._results_of(state, ranked[0].look)
+        before = float(base.losses.mean()) if base else state.loss
+        by_price = sorted(ranked, key=lambda outcome: self._price(outcome, before, state))
+        joints = {
+            tuple(sorted(joint.proposal.widths.items())): joint
+            for order in (ranked, by_price)
+            if (joint := self._joint(order, base, limits, state)) is not None
+        }
+        if not joints:
+            raise DeadEnd(f"all joint networks of iteration {state.iteration} were dropped")
+        return list(joints.values())
+
+    def _joint(
+        self, ranked: Sequence[Outcome], base: ImageResults | None, limits: Resources, state: State
+    ) -> Outcome | None:
+        """The first of them together, fewer if they interact; None if what they make is dropped."""
+        count = len(ranked)
+        while True:
+            first = [outcome.proposal for outcome in ranked[:count]]
+            proposal = combine(first, state, limits, self._limited, self.allowed)
+            count = len(narrowed(state.widths, proposal.widths))
+            if proposal == ranked[0].proposal:
+                return ranked[0]
+            (joint,) = self.maker.make([proposal], state, ranked[0].look)
+            if joint.dropped or count == 1 or self._hardly_interact(joint, ranked[:count], base):
+                return None if joint.dropped else joint
+            count -= 1
+
+    def _hardly_interact(self, joint: Outcome, parts: Sequence[Outcome], base: ImageResults | None) -> bool:
+        """Whether the parts may be joined; a task that tells nothing of single images says nothing against it."""
+        results = _image_results([joint, *parts])
+        if base is None or not results:
+            return True
+        return hardly_interact(base, results.pop(joint.proposal.group), list(results.values()))
+
+    def _price(self, outcome: Outcome, before: float, state: State) -> float:
+        """Loss for what is saved."""
+        lost = outcome.loss - before
+        saved = saving(outcome, state, self.schedule.original)
+        return lost / saved if lost > 0 else lost * saved
+
+    def _results_of(self, state: State, look: Look) -> ImageResults | None:
+        found = load_image_results(self.folder.image_results(state.iteration))
+        return found.sample(look.images) if found and look.images is not None else found
+
+    @cached_property
+    def _limited(self) -> list[Metric]:
+        return [metric for metric in self.metrics if metric.name in self.schedule.budget]
+
+    # --- the end ---
+
+    def _to_the_end(self, finalists: Sequence[Outcome], state: State) -> list[Outcome]:
+        """Finalists after the whole short-term fine-tune, on all hold-out images."""
+        last = Look(self.short_term_steps)
+        waiting = {outcome.proposal.group: outcome for outcome in finalists if outcome.look != last}
+        done = [outcome for outcome in finalists if outcome.look == last]
+        made = self.maker.make([outcome.proposal for outcome in waiting.values()], state, last, waiting)
+        return kept([*done, *made])
+
+
+def _image_results(outcomes: Sequence[Outcome]) -> dict[str, ImageResults]:
+    """What is known of each hold-out image, by group; nothing if it is not known for all."""
+    found = {outcome.proposal.group: load_image_results(image_results_path(outcome.weights)) for outcome in outcomes}
+    return {group: results for group, results in found.items() if results is not None} if all(found.values()) else {}

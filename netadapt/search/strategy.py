@@ -1,0 +1,53 @@
+"""How a search spends its time: the paper's way, or a faster one made of ideas that can each be used alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from netadapt.errors import UnknownNameError
+from netadapt.search.algorithm import Search
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Which ideas a search uses; with none of them it is Algorithm 1 of the paper.
+
+    Attributes:
+        racing: proposals advance in rounds of short-term steps, and those that are behind with confidence stop.
+        groups: at most so many groups are narrowed in an iteration, if their narrowing hardly interacts.
+        adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
+        growing_slices: first looks take a part of the hold-out images only.
+
+    """
+
+    racing: bool = False
+    groups: int = 1
+    adaptive_steps: bool = False
+    growing_slices: bool = False
+
+
+PAPER = Strategy()
+FAST = Strategy(racing=True, groups=4, adaptive_steps=True, growing_slices=True)
+STRATEGIES = {"paper": PAPER, "fast": FAST}
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of this name: `paper` or `fast`.
+
+    Raises:
+        UnknownNameError: there is no such strategy.
+
+    """
+    if name not in STRATEGIES:
+        raise UnknownNameError("strategy", name, tuple(STRATEGIES))
+    return STRATEGIES[name]
+
+
+def make_search(strategy: Strategy, holdout_images: int, **parts: Any) -> Search:
+    """The search that follows a strategy, out of the parts that `Search` has."""
+    if strategy == PAPER:
+        return Search(**parts)
+    from netadapt.search.fast import FastSearch
+
+    return FastSearch(strategy=strategy, holdout_images=holdout_images, **parts)

@@ -1,0 +1,152 @@
+"""Whole searches by other strategies than the paper's."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_search import instants, products, run_and_kill, small_adaptation, small_network, small_options
+from test_adaptation import Brightness, Diverging
+
+from netadapt.errors import BudgetError, RunError, UnknownNameError
+from netadapt.lut.store import Table
+from netadapt.measure.device import Device
+from netadapt.search.options import Options
+from netadapt.search.strategy import FAST, PAPER, Strategy, find_strategy
+
+IDEAS = {
+    "racing": Strategy(racing=True),
+    "groups": Strategy(groups=3),
+    "adaptive steps": Strategy(adaptive_steps=True),
+    "growing slices": Strategy(growing_slices=True),
+    "fast": FAST,
+}
+KILLS = 12
+
+
+def options(strategy: Strategy = FAST, **changes: object) -> Options:
+    return small_options(["macs=0.4x"], iterations=4, **{"strategy": strategy, **changes})
+
+
+def journal(run: Path, event: str) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["event"] == event]
+
+
+def trained_steps(run: Path) -> int:
+    return sum(entry["outcome"]["look"]["steps"] for entry in journal(run, "proposal"))
+
+
+@pytest.mark.parametrize("idea", IDEAS)
+def test_every_idea_alone_reaches_the_budget_with_exact_resources(
+    device: Device, table: Table, tmp_path: Path, idea: str
+) -> None:
+    summary = small_adaptation(device, table, tmp_path, options(IDEAS[idea])).run()
+    assert summary["budget_met"]
+    assert summary["adapted"]["macs"] <= 0.4 * 384_064
+    network = small_network()
+    for accepted in summary["pareto"]:
+        assert accepted["predicted"]["macs"] == network.plan.macs(accepted["widths"])
+        assert (tmp_path / accepted["onnx"]).exists()
+
+
+def test_several_groups_are_narrowed_at_once_if_one_alone_cannot_save_what_is_asked_for(
+    device: Device, table: Table, tmp_path: Path
+) -> None:
+    asked = small_options(["macs=0.14x"], iterations=2)
+    # In two steps the paper cannot get there: see test_a_search_that_gets_stuck_ends_with_what_it_has.
+    summary = small_adaptation(device, table, tmp_path, replace(asked, strategy=FAST)).run()
+    assert summary["budget_met"]
+    assert " + " in journal(tmp_path, "accepted")[0]["group"]
+    assert [entry["outcome"]["look"] for entry in journal(tmp_path, "proposal")][-1] == {"steps": 3, "images": None}
+
+
+def test_a_race_takes_fewer_steps_for_the_same_number_of_proposals(
+    device: Device, table: Table, tmp_path: Path
+) -> None:
+    for name in ("paper", "racing"):
+        strategy = PAPER if name == "paper" else IDEAS[name]
+        small_adaptation(device, table, tmp_path / name, options(strategy)).run()
+    assert trained_steps(tmp_path / "racing") < trained_steps(tmp_path / "paper")
+    first = [entry["outcome"] for entry in journal(tmp_path / "racing", "proposal")]
+    assert {outcome["look"]["steps"] for outcome in first} >= {0, 3}
+
+
+def test_the_paper_looks_at_each_proposal_once_and_whole(device: Device, table: Table, tmp_path: Path) -> None:
+    small_adaptation(device, table, tmp_path, options(PAPER)).run()
+    looks = [entry["outcome"]["look"] for entry in journal(tmp_path, "proposal")]
+    assert looks == [{"steps": 3, "images": None}] * len(looks)
+
+
+@pytest.mark.parametrize("idea", ["racing", "fast"])
+def test_serial_and_processes_end_with_the_same_networks(
+    device: Device, table: Table, tmp_path: Path, idea: str
+) -> None:
+    made = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        small_adaptation(device, table, out, options(IDEAS[idea], workers=workers)).run()
+        made.append(products(out))
+    assert made[0] == made[1]
+
+
+@pytest.mark.timeout(400)
+def test_runs_killed_at_random_instants_end_with_the_same_networks(
+    device: Device, table_path: Path, tmp_path: Path
+) -> None:
+    def adapt(out: Path, asked: Options) -> None:
+        with Table.open(table_path) as table:
+            small_adaptation(device, table, out, asked).run(resume=True)
+
+    started = time.monotonic()
+    adapt(tmp_path / "whole", options())
+    length = time.monotonic() - started
+    expected = products(tmp_path / "whole")
+    out = tmp_path / "killed"
+    finished = 0
+    for number, instant in enumerate(instants(KILLS, longest_s=0.7 * length)):
+        asked = options(workers=number % 2 + 1)
+        if run_and_kill(_bound(adapt, out, asked), instant):
+            finished += 1
+            assert products(out) == expected
+            shutil.rmtree(out)
+    adapt(out, options())
+    assert products(out) == expected
+    assert finished < KILLS
+
+
+def _bound(adapt: Callable[[Path, Options], None], out: Path, asked: Options) -> Callable[[], None]:
+    return lambda: adapt(out, asked)
+
+
+@pytest.mark.parametrize("idea", IDEAS)
+def test_a_task_without_results_of_single_images_is_searched_too(
+    device: Device, table: Table, tmp_path: Path, idea: str
+) -> None:
+    assert small_adaptation(device, table, tmp_path, options(IDEAS[idea]), task=Brightness()).run()["budget_met"]
+
+
+def test_when_the_joint_networks_are_all_dropped_the_reason_is_told(
+    device: Device, table: Table, tmp_path: Path
+) -> None:
+    # The first looks train nothing, so they are sound; the fine-tune after them is not.
+    with pytest.raises(BudgetError, match=r"all proposals of iteration 0 were dropped: the loss became nan"):
+        small_adaptation(device, table, tmp_path, options(), task=Diverging()).run()
+    assert small_adaptation(device, table, tmp_path, options()).run(resume=True)["budget_met"]
+
+
+def test_strategies_have_names() -> None:
+    assert find_strategy("paper") == PAPER == Strategy()
+    assert find_strategy("fast") == FAST
+    with pytest.raises(UnknownNameError, match="choose one of: fast, paper"):
+        find_strategy("exhaustive")
+
+
+def test_another_strategy_is_another_run(device: Device, table: Table, tmp_path: Path) -> None:
+    small_adaptation(device, table, tmp_path, options(PAPER)).run()
+    with pytest.raises(RunError, match="strategy"):
+        small_adaptation(device, table, tmp_path, replace(options(PAPER), strategy=FAST)).run(resume=True)
