@@ -21,6 +21,8 @@ from netadapt.errors import RunError
 from netadapt.search.executors.scratch import ScratchFolder
 from netadapt.search.executors.workers import START_HINT
 
+#: A busy head node now and then fails to start the process that serves a client.
+_CONNECTION_TRIES = 3
 _TOKEN_HINT = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
 
 
@@ -62,11 +64,9 @@ def running_cluster(address: str) -> Iterator[str]:
     with _quiet():
         try:
             try:
-                with _environment(), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # about what is told in the error
-                    ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+                _connect(address)
             except Exception as error:
-                raise RunError(f"{_refusal(address, error)}") from error
+                raise RunError(_refusal(address, error)) from error
             yield ""
         finally:
             ray.shutdown()
@@ -112,6 +112,19 @@ def _loopback_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _connect(address: str) -> None:
+    with _environment(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what is told in the error
+        for tries_left in reversed(range(_CONNECTION_TRIES)):
+            try:
+                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+            except ConnectionAbortedError:
+                if not tries_left:
+                    raise
+            else:
+                return
 
 
 def _user_has_token() -> bool:
