@@ -228,6 +228,74 @@ class SearchCost(_Part):
     runs: tuple[CostOfRun, ...]
 
 
+class Search(_Part):
+    """What a way to search found; `idea` was added to the paper's way, or taken away from the fast one."""
+
+    network: str
+    seed: int
+    arm: Literal["paper", "fast", "paper with", "fast without"]
+    idea: str | None
+    proposals: int
+    test_accuracy: float
+
+    @property
+    def way(self) -> str:
+        """The way as it is called in a table."""
+        return f"{self.arm} {self.idea}" if self.idea else self.arm
+
+
+class FoundBySearch(Search):
+    """By the platform's clock."""
+
+    iterations: int
+    budget_met: bool
+    latency_ns: Latency
+    holdout_accuracy: float
+
+
+class SpeedupVsExhaustive(_Part):
+    """Of `speedup_vs_exhaustive`."""
+
+    data: str
+    runs: tuple[FoundBySearch, ...]
+
+
+class TimeOfSearch(Search):
+    """By the host's clock."""
+
+    search_s: Annotated[float, Field(gt=0)]
+    wall_s: float
+    measurements: int
+
+
+class RemadeProposals(_Part):
+    """Some proposals of a run, made in the way of the paper's own code, and what all of them would take."""
+
+    network: str
+    made: int
+    proposals: int
+    extrapolated_s: Annotated[float, Field(gt=0)]
+
+
+class TimesVsExhaustive(_Part):
+    """Of `speedup_vs_exhaustive`, by the host's clock."""
+
+    runs: tuple[TimeOfSearch, ...]
+    reference: tuple[RemadeProposals, ...]
+
+    @model_validator(mode="after")
+    def _check_paper(self) -> Self:
+        """All are compared with the paper's way."""
+        paper = {(run.network, run.seed) for run in self.runs if run.arm == "paper"}
+        for run in self.runs:
+            if (run.network, run.seed) not in paper:
+                raise ValueError(f"{run.network} was not searched in the paper's way with seed {run.seed}")
+        for entry in self.reference:
+            if entry.network not in {network for network, _ in paper}:
+                raise ValueError(f"{entry.network} was not searched in the paper's way")
+        return self
+
+
 class Published(_Part):
     """A board's published latency, and the simulated one."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
+from typing import TypeVar
 
 from netadapt.report import amounts
 from netadapt.report.amounts import NONE
@@ -13,12 +14,18 @@ from netadapt.report.case_data import (
     Determinism,
     EndToEnd,
     Fidelity,
+    FoundBySearch,
     Iteration,
     LutAccuracy,
     ProposalCosts,
     ProposalLatency,
+    RemadeProposals,
     Run,
+    Search,
     SearchCost,
+    SpeedupVsExhaustive,
+    TimeOfSearch,
+    TimesVsExhaustive,
     data_of,
 )
 from netadapt.report.content import Block, Cell, Origin, Picture, Remark, Section, Table, present
@@ -42,6 +49,7 @@ _TITLES = {
     "end_to_end_speedup": "Speed-up, end to end",
     "ablations": "What each choice is worth",
     "search_cost": "What a search costs",
+    "speedup_vs_exhaustive": "The fast strategy against the paper's",
     "simulator_fidelity": "How near the simulator comes to boards",
     "determinism": "Whether digits repeat",
 }
@@ -340,6 +348,145 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
     return [Table("What searches took.", columns, rows, origin, "time in s")]
 
 
+# --- speedup_vs_exhaustive ---
+
+_Search = TypeVar("_Search", bound=Search)
+
+
+def _by_way(runs: Iterable[_Search]) -> dict[tuple[str, str], list[_Search]]:
+    """Runs by network and way, each with all seeds."""
+    ways: dict[tuple[str, str], list[_Search]] = {}
+    for run in runs:
+        ways.setdefault((run.network, run.way), []).append(run)
+    return ways
+
+
+def _found_by_searches(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, SpeedupVsExhaustive, found.path)
+    if not data.runs:
+        return []
+    scale = amounts.scale_for([run.latency_ns for run in data.runs], "ns")
+    rows = tuple(
+        (
+            network,
+            way,
+            amounts.number(fmean(run.iterations for run in runs)),
+            amounts.number(fmean(run.proposals for run in runs)),
+            scale.number(fmean(run.latency_ns for run in runs)),
+            _met(runs),
+            amounts.percent(fmean(run.holdout_accuracy for run in runs), 2),
+            amounts.percent(_mean_accuracy(runs), 2),
+            _over_seeds([100 * run.test_accuracy for run in runs], 2),
+            str(len(runs)),
+        )
+        for (network, way), runs in _by_way(data.runs).items()
+    )
+    columns = (
+        "network", "way", "iterations", "proposals", f"latency, {scale.unit}", "within budget", "hold-out accuracy",
+        "test accuracy", "over seeds, %", "seeds",
+    )  # fmt: skip
+    caption = f"What each way to search found on {data.data}; means over the seeds."
+    return [Table(caption, columns, rows, origin, f"latency in {scale.unit}, measured", frozenset({0, 1}))]
+
+
+def _met(runs: Sequence[FoundBySearch]) -> str | Cell:
+    met = sum(run.budget_met for run in runs)
+    return "yes" if met == len(runs) else Cell(f"{met} of {len(runs)}", "above budget", "warn")
+
+
+def _over_seeds(values: Sequence[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if len(values) > 1 else NONE
+
+
+def _times_of_searches(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
+    data = data_of(found.case, TimesVsExhaustive, found.path)
+    return [_strategies(data, origin), _ideas(data.runs, origin)]
+
+
+def _strategies(data: TimesVsExhaustive, origin: Origin) -> Table | None:
+    """The two strategies with all seeds, and the way of the authors' code."""
+    if not data.runs:
+        return None
+    ways = _by_way(run for run in data.runs if run.idea is None)
+    rows = [(network, way, *_times(runs, ways[network, "paper"])) for (network, way), runs in ways.items()]
+    rows += [_reference(entry, ways[entry.network, "paper"]) for entry in data.reference]
+    columns = (
+        "network", "way", "search, s", "over seeds, s", "times as fast as paper", "whole run, s", "proposals",
+        "test accuracy", "over seeds, %", "seeds",
+    )  # fmt: skip
+    caption = (
+        "What searches took, means over the seeds. In the way of the authors' code, a new process makes each "
+        "proposal and loads everything anew: told from some proposals of a paper run."
+    )
+    ordered = tuple(sorted(rows, key=lambda row: [network for network, _ in ways].index(row[0])))
+    return Table(caption, columns, ordered, origin, "wall time in s", frozenset({0, 1}))
+
+
+def _times(runs: Sequence[TimeOfSearch], paper: Sequence[TimeOfSearch]) -> tuple[str, ...]:
+    seconds = [run.search_s for run in runs]
+    return (
+        amounts.number(fmean(seconds)),
+        _over_seeds(seconds, 0),
+        amounts.ratio(_times_as_fast(runs, paper)),
+        amounts.number(fmean(run.wall_s for run in runs)),
+        amounts.number(fmean(run.proposals for run in runs)),
+        amounts.percent(_mean_accuracy(runs), 2),
+        _over_seeds([100 * run.test_accuracy for run in runs], 2),
+        str(len(runs)),
+    )
+
+
+def _times_as_fast(runs: Sequence[TimeOfSearch], paper: Sequence[TimeOfSearch]) -> float:
+    """Mean over the seeds that both have."""
+    exhaustive = {run.seed: run.search_s for run in paper}
+    return fmean(exhaustive[run.seed] / run.search_s for run in runs if run.seed in exhaustive)
+
+
+def _reference(entry: RemadeProposals, paper: Sequence[TimeOfSearch]) -> tuple[str, ...]:
+    ratio = paper[0].search_s / entry.extrapolated_s
+    return (
+        entry.network,
+        f"authors' code, from {entry.made} of {entry.proposals} proposals",
+        amounts.number(entry.extrapolated_s),
+        NONE,
+        amounts.ratio(ratio),
+        NONE,
+        amounts.number(entry.proposals),
+        NONE,
+        NONE,
+        "1",
+    )
+
+
+def _ideas(runs: Sequence[TimeOfSearch], origin: Origin) -> Table | None:
+    """What each idea contributes: alone, and by its absence, with the seeds for which that was asked."""
+    seeds = {run.seed for run in runs if run.idea is not None}
+    ways = _by_way(run for run in runs if run.seed in seeds)
+    if not ways:
+        return None
+    rows = tuple(
+        (
+            network,
+            way,
+            amounts.number(fmean(run.search_s for run in found)),
+            amounts.ratio(_times_as_fast(found, ways[network, "paper"])),
+            amounts.percent(_mean_accuracy(found), 2),
+            amounts.points(_mean_accuracy(found) - _mean_accuracy(ways[network, "paper"])),
+            str(len(found)),
+        )
+        for (network, way), found in ways.items()
+    )
+    columns = (
+        "network", "way", "search, s", "times as fast as paper", "test accuracy", "against paper", "seeds",
+    )  # fmt: skip
+    caption = "What each idea contributes: added to the paper's way, and taken away from the fast one."
+    return Table(caption, columns, rows, origin, "wall time in s", frozenset({0, 1}))
+
+
+def _mean_accuracy(runs: Sequence[Search]) -> float:
+    return fmean(run.test_accuracy for run in runs)
+
+
 def _fidelity(found: Found, origin: Origin, prefix: str) -> list[Block | None]:
     data = data_of(found.case, Fidelity, found.path)
     if not data.networks:
@@ -408,6 +555,8 @@ _BUILDERS: dict[tuple[str, str], _Builder] = {
     ("end_to_end_speedup", "platform"): _end_to_end,
     ("ablations", "platform"): _ablations,
     ("search_cost", "host"): _search_cost,
+    ("speedup_vs_exhaustive", "platform"): _found_by_searches,
+    ("speedup_vs_exhaustive", "host"): _times_of_searches,
     ("simulator_fidelity", "platform"): _fidelity,
     ("determinism", "platform"): _determinism,
 }

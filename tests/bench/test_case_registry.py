@@ -72,6 +72,7 @@ class TestOurs:
             "end_to_end_speedup",
             "ablations",
             "search_cost",
+            "speedup_vs_exhaustive",
             "simulator_fidelity",
             "determinism",
         }

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_reader import PageReader
+from page_reader import PageReader, typed
 from sample_results import (
     card,
     case,
     end_to_end,
     figure,
+    found_by_searches,
     host_cases,
     lut_accuracy,
     platform_cases,
     result,
+    times_of_searches,
     write_sample,
 )
 
 from netadapt.errors import ResultsError
+from netadapt.report.amounts import NONE
+from netadapt.report.content import Table
 from netadapt.report.report import read_page, write_pictures, write_report
 from netadapt.results.files import write_run
 from netadapt.results.schema import CaseResult
@@ -43,6 +47,7 @@ def test_every_case_has_its_section_and_every_figure_its_origin(sample: Path, tm
         *("Speed-up, end to end", "How well the table predicts", "Proposals of one iteration"),
         *("What each choice is worth", "What a search costs: work of the host", "Whether digits repeat"),
         *("How near the simulator comes to boards", "Proposals of one iteration: work of the host"),
+        *("The fast strategy against the paper's", "The fast strategy against the paper's: work of the host"),
     ):
         assert title in page.text
     pictures = read_page(sample).pictures()
@@ -71,7 +76,7 @@ def test_what_the_host_took_is_never_of_the_platforms_tier(sample: Path) -> None
     hosts = [
         section for section in read_page(sample).sections[0].sections if section.title.endswith("work of the host")
     ]
-    assert len(hosts) == 2
+    assert len(hosts) == 3
     tiers = {block.origin.tier for section in hosts for block in section.blocks if hasattr(block, "origin")}
     assert tiers == {"local"}
 
@@ -91,6 +96,54 @@ def test_a_run_by_macs_predicts_no_latency_of_proposals_and_shows_what_it_accept
     page = read(write_cases(tmp_path / "results", case("end_to_end_speedup", data)), tmp_path)
     assert "in the run driven by MACs, seed 0" in page.text
     assert "hold-out accuracy of 8 proposals" in page.text
+
+
+def rows_of(source: Path, section: str, caption: str) -> list[list[str]]:
+    """The rows of a table, as one would type them."""
+    sections = [section for platform in read_page(source).sections for section in platform.sections]
+    (blocks,) = [found.blocks for found in sections if found.title == section]
+    (table,) = [block for block in blocks if isinstance(block, Table) and block.caption.startswith(caption)]
+    return [[typed(cell if isinstance(cell, str) else cell.text) for cell in row] for row in table.rows]
+
+
+def test_searches_are_compared_seed_by_seed_and_with_the_authors_code(sample: Path) -> None:
+    network = "mobilenet_v1:0.5@32"
+    title = "The fast strategy against the paper's: work of the host"
+    # (1400/200 + 1600/160) / 2 = 8.5; the authors' code takes 2800 s for what took the paper's way 1400 s.
+    assert rows_of(sample, title, "What searches took") == [
+        [network, "paper", "1,500", "1400 to 1600", "1.00x", "1,600", "150", "92.20 %", "92.00 to 92.40", "2"],
+        [network, "fast", "180", "160 to 200", "8.50x", "280", "150", "92.30 %", "92.10 to 92.50", "2"],
+        [
+            *(network, "authors' code, from 24 of 150 proposals", "2,800", NONE, "0.50x", NONE, "150"),
+            *(NONE, NONE, "1"),
+        ],
+    ]
+    # Of the one seed with which ideas were tried.
+    assert rows_of(sample, title, "What each idea contributes") == [
+        [network, "paper", "1,400", "1.00x", "92.00 %", "+0.00 points", "1"],
+        [network, "fast", "200", "7.00x", "92.10 %", "+0.10 points", "1"],
+        [network, "paper with racing", "700", "2.00x", "91.90 %", "-0.10 points", "1"],
+        [network, "fast without racing", "400", "3.50x", "92.15 %", "+0.15 points", "1"],
+    ]
+
+
+def test_a_search_that_ended_above_its_budget_is_marked(tmp_path: Path) -> None:
+    data = found_by_searches()
+    data["runs"][2]["budget_met"] = False
+    folder = write_cases(tmp_path / "results", case("speedup_vs_exhaustive", data))
+    rows = rows_of(folder, "The fast strategy against the paper's", "What each way to search found")
+    assert [(row[1], row[5]) for row in rows] == [
+        *(("paper", "yes"), ("fast", "1 of 2"), ("paper with racing", "yes"), ("fast without racing", "yes"))
+    ]
+
+
+@pytest.mark.parametrize("part", ["runs", "reference"])
+def test_searches_that_cannot_be_compared_are_told(tmp_path: Path, part: str) -> None:
+    data = times_of_searches()
+    data[part][-1]["network"] = "another"
+    folder = write_cases(tmp_path / "results", case("speedup_vs_exhaustive", data), clock="host", tier="local")
+    with pytest.raises(ResultsError, match="another was not searched in the paper's way"):
+        read_page(folder)
 
 
 def test_a_difference_between_two_runs_is_marked(tmp_path: Path) -> None:
