@@ -416,8 +416,7 @@ class LiveProgress(Observer):
         changes = ", ".join(f"{group} to {width}" for group, width in narrowed.items())
         self._label = f"iteration {state.iteration + 1}"
         self._progress.console.print(
-            f"iteration {state.iteration}: {changes}, hold-out {state.score:.2%}, "
-            f"predicted {costs}",
+            f"iteration {state.iteration}: {changes}, hold-out {state.score:.2%}, predicted {costs}",
             soft_wrap=True,
         )
 

@@ -35,9 +35,11 @@ from netadapt.search.selection import selection_rule
 from netadapt.search.strategy import make_search
 from netadapt.search.summary import Finished, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
-from netadapt.train.data.types import Dataset
+from netadapt.train.data.types import Dataset, Split
+from netadapt.train.device import CPU, in_child
 from netadapt.train.loop import evaluate, fine_tune
-from netadapt.train.task import Classification, Task
+from netadapt.train.memory import give_back_memory
+from netadapt.train.task import Classification, Evaluation, Task
 from netadapt.zoo.weight_files import save_weights
 
 
@@ -132,7 +134,7 @@ class Adaptation:
         self._schedule(resources, self.options.budgets)
         self.observer.stage("evaluating the original network")
         started = time.perf_counter()
-        holdout = evaluate(self.network.module, self.task, self.dataset.holdout, self.dataset)
+        holdout = self._evaluate_before_workers(self.dataset.holdout)
         seconds = time.perf_counter() - started
         save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
         if holdout.images:
@@ -170,7 +172,10 @@ class Adaptation:
     # --- the search ---
 
     def _search(self, folder: RunFolder, original: State, schedule: Schedule) -> tuple[State, str]:
-        trainer = ProposalTrainer(self.network, self.task, self.dataset, self.options.short_term.options)
+        trainer = ProposalTrainer(
+            self.network, self.task, self.dataset, self.options.short_term.options, device=self.options.device
+        )
+        give_back_memory()  # before workers inherit it
         with make_executor(trainer, self.options.workers) as executor:
             return make_search(
                 self.options.strategy,
@@ -223,8 +228,9 @@ class Adaptation:
             options=training.options,
             seed=self.options.seed,
             on_step=lambda step, loss: self.observer.trained(step, training.steps, loss),
+            device=self.options.device,
         )
-        holdout = evaluate(module, self.task, self.dataset.holdout, self.dataset)
+        holdout = self._evaluate(module, self.dataset.holdout)
         seconds = time.perf_counter() - started
         save_weights(module, _adapted_weights(folder), {"widths": state.widths})
         self._write_onnx(_adapted_onnx(folder), module, replace(state, score=holdout.score, loss=holdout.loss))
@@ -235,7 +241,7 @@ class Adaptation:
         modules = [load_network(self.network, state.widths, state.weights) for state in (original, final)]
         # The only time that the test split is read.
         started = time.perf_counter()
-        tests = [evaluate(module, self.task, self.dataset.test, self.dataset) for module in modules]
+        tests = [self._evaluate(module, self.dataset.test) for module in modules]
         folder.record("tested", scores=[test.score for test in tests], seconds=time.perf_counter() - started)
         return summarise(
             Finished(self.network, self.dataset, self.device, self.options, folder, schedule, self._predictors),
@@ -244,6 +250,15 @@ class Adaptation:
         )
 
     # --- what the parts share ---
+
+    def _evaluate(self, module: nn.Module, split: Split) -> Evaluation:
+        return evaluate(module, self.task, split, self.dataset, device=self.options.device)
+
+    def _evaluate_before_workers(self, split: Split) -> Evaluation:
+        """Evaluate the original; on a GPU in a child, as one that this process has used is lost to its workers."""
+        if self.options.device == CPU:
+            return self._evaluate(self.network.module, split)
+        return Evaluation.from_json(in_child(lambda: self._evaluate(self.network.module, split).to_json()))
 
     @cached_property
     def _allowed(self) -> dict[str, Sequence[int]]:

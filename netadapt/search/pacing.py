@@ -10,11 +10,11 @@ from netadapt.search.image_results import difference
 from netadapt.train.task import ImageResults
 
 #: The first step, in multiples of the paper's.
-_FIRST = 2.0
+_FIRST = 1.5
 _GROWTH = 1.25
 _SHRINKAGE = 0.5
-#: Hold-out score that an iteration may lose before the next step is made smaller; what the fine-tune at the end
-#: brings back.
+#: Hold-out score that an iteration may lose for the next step to be larger, and to be no smaller.
+_HARMLESS = 0.002
 _TOLERATED = 0.005
 
 
@@ -52,7 +52,7 @@ class AdaptiveSteps:
 
 
 def _next(share: float, before: ImageResults, after: ImageResults) -> float:
-    lost = difference(before.scores, after.scores)
-    if lost.mean <= _TOLERATED:
+    lost = difference(before.scores, after.scores).mean
+    if lost <= _HARMLESS:
         return share * _GROWTH
-    return share * _SHRINKAGE if lost.exceeds(_TOLERATED) else share
+    return share if lost <= _TOLERATED else share * _SHRINKAGE

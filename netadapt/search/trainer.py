@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
@@ -16,7 +16,9 @@ from netadapt.search.image_results import save_image_results
 from netadapt.search.outcome import Order, Outcome, dropped, image_results_path
 from netadapt.search.proposals import narrowed
 from netadapt.train.data.types import Dataset
+from netadapt.train.device import CPU
 from netadapt.train.loop import TrainingOptions, evaluate, fine_tune, refresh_statistics
+from netadapt.train.memory import peak_memory_bytes, reset_peak_memory
 from netadapt.train.task import Evaluation, Task
 from netadapt.zoo.weight_files import load_weights, save_weights
 
@@ -45,10 +47,12 @@ class ProposalTrainer:
     dataset: Dataset
     options: TrainingOptions
     on_step: Callable[[int, float], None] | None = None
+    device: str = CPU
     _source: tuple[Path, nn.Module] | None = field(default=None, init=False)
 
     def __call__(self, order: Order) -> Outcome:
         """The outcome of `order`, whose weights are then in `order.target`; dropped if the loss is not finite."""
+        reset_peak_memory()
         started = time.perf_counter()
         changes = narrowed(order.source_widths, order.proposal.widths)
         module = self.network.narrowed(self._source_network(order), changes)
@@ -58,15 +62,28 @@ class ProposalTrainer:
             elif changes:
                 self._refresh(module, order)
         except NonFiniteLossError as error:
-            return dropped(order, str(error), time.perf_counter() - started)
+            return self._dropped(order, str(error), started)
         evaluation = self._evaluate(module, order)
-        seconds = time.perf_counter() - started
         if not (math.isfinite(evaluation.loss) and math.isfinite(evaluation.score)):
-            return dropped(order, f"its hold-out loss is {evaluation.loss}, its score {evaluation.score}", seconds)
+            reason = f"its hold-out loss is {evaluation.loss}, its score {evaluation.score}"
+            return self._dropped(order, reason, started)
+        seconds = time.perf_counter() - started
         save_weights(module, order.target, {"widths": order.proposal.widths})
         if evaluation.images:
             save_image_results(evaluation.images, image_results_path(order.target))
-        return Outcome(order.proposal, order.look, evaluation.score, evaluation.loss, seconds, order.target)
+        return Outcome(
+            order.proposal,
+            order.look,
+            evaluation.score,
+            evaluation.loss,
+            seconds,
+            order.target,
+            memory_bytes=peak_memory_bytes(),
+        )
+
+    def _dropped(self, order: Order, reason: str, started: float) -> Outcome:
+        outcome = dropped(order, reason, time.perf_counter() - started)
+        return replace(outcome, memory_bytes=peak_memory_bytes())
 
     def _fine_tune(self, module: nn.Module, order: Order) -> None:
         fine_tune(
@@ -77,15 +94,23 @@ class ProposalTrainer:
             options=self.options,
             seed=order.seed,
             on_step=self.on_step,
+            device=self.device,
         )
 
     def _refresh(self, module: nn.Module, order: Order) -> None:
-        refresh_statistics(module, self.dataset, batches=_REFRESHING_BATCHES, options=self.options, seed=order.seed)
+        refresh_statistics(
+            module,
+            self.dataset,
+            batches=_REFRESHING_BATCHES,
+            options=self.options,
+            seed=order.seed,
+            device=self.device,
+        )
 
     def _evaluate(self, module: nn.Module, order: Order) -> Evaluation:
         holdout = self.dataset.holdout
         sample = holdout if order.look.images is None else holdout.sample(order.look.images)
-        return evaluate(module, self.task, sample, self.dataset)
+        return evaluate(module, self.task, sample, self.dataset, device=self.device)
 
     def _source_network(self, order: Order) -> nn.Module:
         """The network that all proposals of an iteration start from; kept, as they come one after another."""

@@ -6,8 +6,8 @@ before its workers are gone, it does in children: counting GPUs here, evaluating
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-import pickle
 import re
 import signal
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def training_device(name: str, workers: int = 1) -> str:
 
 
 def in_child(work: Callable[[], Result]) -> Result:
-    """Return what ``work`` returns in a forked child: this process stays as if it had not been done.
+    """Return what ``work`` returns in a forked child, plain values: this process stays as if it had not been done.
 
     Raises:
         TrainingDeviceError: the work raised an error, which it tells, or the child died.
@@ -72,8 +72,7 @@ def in_child(work: Callable[[], Result]) -> Result:
     child.start()
     theirs.close()
     try:
-        # The bytes of our own child. Not recv(), which would fetch tensors from a process that has ended.
-        succeeded, result = pickle.loads(ours.recv_bytes())
+        succeeded, result = json.loads(ours.recv_bytes())
     except EOFError:
         child.join()
         raise TrainingDeviceError(f"a child process died ({_ending(child.exitcode)}); out of memory?") from None
@@ -94,7 +93,7 @@ def _tell(connection: Connection, work: Callable[[], Any]) -> None:
         message = (True, work())
     except Exception as error:
         message = (False, f"{type(error).__name__}: {error}")
-    connection.send_bytes(pickle.dumps(message))
+    connection.send_bytes(json.dumps(message).encode())
 
 
 def _ending(code: int | None) -> str:

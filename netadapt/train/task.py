@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,17 @@ class Evaluation:
     loss: float
     count: int
     images: ImageResults | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        images = self.images and {"scores": self.images.scores.tolist(), "losses": self.images.losses.tolist()}
+        return {"score": self.score, "loss": self.loss, "count": self.count, "images": images}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave, to the last bit."""
+        images = fields["images"] and ImageResults(*(torch.tensor(fields["images"][k]) for k in ("scores", "losses")))
+        return cls(fields["score"], fields["loss"], fields["count"], images)
 
 
 class Task(Protocol):

@@ -92,7 +92,8 @@ def test_commands_refuse_it_before_they_begin(
 
 
 def test_a_child_gives_back_what_it_has_computed() -> None:
-    found: Evaluation = in_child(lambda: Classification().evaluate(nn.Identity(), [(torch.eye(3), torch.arange(3))]))
+    batches = [(torch.eye(3), torch.arange(3))]
+    found = Evaluation.from_json(in_child(lambda: Classification().evaluate(nn.Identity(), batches).to_json()))
     assert (found.score, found.count) == (1.0, 3)
     assert found.images is not None
     assert found.images.scores.tolist() == [1.0, 1.0, 1.0]
