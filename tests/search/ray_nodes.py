@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 START_LIMIT_S = 90
-TOKEN = secrets.token_hex(32)
 
-# The nodes are for this process alone. Set here, because Ray reads it when it is imported.
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+# The nodes are for this process and its children alone. Set here, because Ray reads it when it is imported.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 class RayNodes:

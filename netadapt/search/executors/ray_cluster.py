@@ -15,7 +15,6 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
-from ray.exceptions import AuthenticationError
 
 from netadapt.errors import RunError
 from netadapt.search.executors.scratch import ScratchFolder
@@ -23,7 +22,7 @@ from netadapt.search.executors.workers import START_HINT
 
 #: A busy head node now and then fails to start the process that serves a client.
 _CONNECTION_TRIES = 3
-_TOKEN_HINT = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the cluster"
+_TOKEN_HINT = "if it has a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to it"
 
 
 @contextmanager
@@ -169,6 +168,5 @@ def _refusal(address: str, error: Exception) -> str:
     if "Version mismatch" in text:
         theirs, ours = (" and ".join(re.findall(r"(?:Ray|Python): \S+", part)) for part in text.split("This process"))
         return f"the Ray cluster at {address} has {theirs}, this machine {ours}; install the same on both"
-    if isinstance(error, AuthenticationError) or "authentication" in text.lower():
-        return f"the Ray cluster at {address} refuses this machine: {first_line(error)}; {_TOKEN_HINT}"
-    return f"no Ray cluster answers at {address} ({first_line(error)}); {START_HINT}"
+    # A wrong token, too, looks to Ray as if nobody answered.
+    return f"no Ray cluster answers at {address} ({first_line(error)}); {_TOKEN_HINT}; otherwise {START_HINT}"
