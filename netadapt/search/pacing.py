@@ -11,7 +11,7 @@ from netadapt.train.task import ImageResults
 
 #: The first step, in multiples of the paper's.
 _FIRST = 1.5
-_GROWTH = 1.25
+_GROWTH = 1.1
 _SHRINKAGE = 0.5
 #: Hold-out score that an iteration may lose for the next step to be larger, and to be no smaller.
 _HARMLESS = 0.002
