@@ -35,8 +35,16 @@ class RayNodes:
         )
         wait_until(lambda: listens(client))
 
-    def add(self, processors: int = 1, **settings: str) -> subprocess.Popen[bytes]:
-        return self._start(f"--address=127.0.0.1:{self._gcs}", f"--num-cpus={processors}", **settings)
+    def add(self, **settings: str) -> subprocess.Popen[bytes]:
+        """One more node, of one processor."""
+        return self._start(f"--address=127.0.0.1:{self._gcs}", "--num-cpus=1", **settings)
+
+    def have(self, count: int) -> list[subprocess.Popen[bytes]]:
+        """So many living nodes beside the head node."""
+        living = [node for node in self._nodes[1:] if node.poll() is None]
+        for node in living[count:]:
+            kill(node)
+        return [*living[:count], *(self.add() for _ in range(count - len(living)))]
 
     def _start(self, *options: str, **settings: str) -> subprocess.Popen[bytes]:
         output = self._folder / f"node{len(self._nodes)}"

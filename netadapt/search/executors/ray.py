@@ -200,6 +200,8 @@ class RayExecutor:
     def _stop(self) -> None:
         """Stop workers at once. The connection may be gone, and then Ray stops them."""
         workers, self._workers = self._workers, []
+        if not ray.is_initialized():
+            return
         with suppress(Exception):
             idle = [worker.actor.close.remote() for worker in workers if worker.up and worker.order is None]
             if idle:
@@ -273,6 +275,8 @@ class RayExecutor:
     def _connected(self) -> Iterator[None]:
         """Tell the loss of the whole cluster from what happens to a worker."""
         try:
+            if not ray.is_initialized():  # or Ray would start a cluster here
+                raise ConnectionError("the connection is gone")
             yield
         except ConnectionError as error:
             raise RunError(

@@ -153,13 +153,15 @@ def _environment(**settings: str) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No words from Ray: what matters is told in our own errors and outcomes."""
-    logger = logging.getLogger("ray")
+    logger, stubborn = logging.getLogger("ray"), logging.getLogger("ray.util.client.logsclient")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
+    stubborn.disabled = True  # it sets its own level
     try:
         yield
     finally:
         logger.setLevel(before)
+        stubborn.disabled = False
 
 
 def _refusal(address: str, error: Exception) -> str:
