@@ -314,7 +314,7 @@ def train(
         ),
     )
     if as_json:
-        terminal.print_json({"weights": str(out), "holdout": asdict(trained.holdout), "test": asdict(trained.test)})
+        terminal.print_json({"weights": str(out), "holdout": trained.holdout.totals, "test": trained.test.totals})
     else:
         typer.echo(f"{out}: test accuracy {trained.test.score:.2%} on {trained.test.count} images of {dataset.name}")
 
@@ -339,7 +339,7 @@ def evaluate(
     resolved, dataset = load_network_and_data(network, data, weights)
     result = evaluate_module(resolved.module, Classification(), getattr(dataset, split), dataset)
     if as_json:
-        terminal.print_json({"network": resolved.name, "data": dataset.name, "split": split, **asdict(result)})
+        terminal.print_json({"network": resolved.name, "data": dataset.name, "split": split, **result.totals})
     else:
         trained = "" if resolved.pretrained else " (untrained: no weights were given)"
         typer.echo(f"{resolved.name}: {split} accuracy {result.score:.2%}, {result.count} images{trained}")

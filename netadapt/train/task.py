@@ -42,10 +42,15 @@ class Evaluation:
     count: int
     images: ImageResults | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def totals(self) -> dict[str, float]:
+        """What is known of all images together."""
+        return {"score": self.score, "loss": self.loss, "count": self.count}
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         images = self.images and {"scores": self.images.scores.tolist(), "losses": self.images.losses.tolist()}
-        return {"score": self.score, "loss": self.loss, "count": self.count, "images": images}
+        return {**self.totals, "images": images}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

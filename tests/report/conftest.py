@@ -25,7 +25,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("report") / "run"
     with open_device("ort-local") as device, Table.open(folder.parent / "table.sqlite") as table:
-        small_adaptation(device, table, folder, small_options(["latency=0.6x"], iterations=3)).run()
+        small_adaptation(device, table, folder, small_options(["latency=0.85x"], iterations=3)).run()
     return folder
 
 

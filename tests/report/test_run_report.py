@@ -162,7 +162,7 @@ def test_names_are_text_and_nothing_else(edited_run: Edit, tmp_path: Path) -> No
     (folder / "config.json").write_text(json.dumps({**config, "network": nasty}))
     page = PageReader(write_report(folder, tmp_path / "report.html"))
     assert "script" not in page.tags
-    assert f"{nasty}: latency to 0.6x" in page.text
+    assert f"{nasty}: latency to 0.85x" in page.text
 
 
 def test_the_command_can_be_typed(edited_run: Edit) -> None:
