@@ -111,7 +111,8 @@ def run(bench: Bench) -> Findings:
     for subject in subjects:
         _fill_table(bench, subject)
         for seed in bench.case.parameters["seeds"]:
-            rows += [_searched(bench, subject, arm, seed) for arm in arms(seed in bench.case.parameters["ideas_seeds"])]
+            with_ideas = seed in bench.case.parameters["ideas"].get(subject.network.name, ())
+            rows += [_searched(bench, subject, arm, seed) for arm in arms(with_ideas)]
         references.append(_reference(bench, subject))
         models |= {f"{arm.name}_latency_{subject.label}": _model(bench, subject, arm) for arm in arms(False)}
     bench.observer.stage("measuring adapted networks")

@@ -22,7 +22,7 @@ PARAMETERS: dict[str, Any] = {
     "networks": ["mobilenet_v1:0.25@32"],
     "data": "fashion-mnist-mini",
     "seeds": [0],
-    "ideas_seeds": [],
+    "ideas": {},
     "workers": 2,
     "reference_proposals": 2,
     "rounds": 1,
