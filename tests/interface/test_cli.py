@@ -50,6 +50,7 @@ def test_every_command_has_a_help_text() -> None:
         ([*ADAPT, "--budget", "macs=0.6x", "--budget", "macs=3M"], "more than one budget"),
         ([*ADAPT, "--budget", "energy=0.6x"], "unknown metric of platform ort-local 'energy'"),
         ([*ADAPT, "--budget", "macs=0.6x", "--selection", "luck"], "unknown selection rule 'luck'"),
+        ([*ADAPT, "--budget", "macs=0.6x", "--strategy", "greedy"], "unknown strategy 'greedy'"),
         ([*ADAPT, "--budget", "macs=0.6x", "--platform", "pixel-9"], "unknown platform 'pixel-9'"),
         ([*ADAPT, "--budget", "macs=0.6x", "--iterations", "0"], "at least 1 is needed"),
         ([*ADAPT, "--budget", "macs=1G"], "met already"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from netadapt.errors import RunError
 from netadapt.files import write_atomically
@@ -34,19 +34,25 @@ _TRIES = 2
 _IDLE_LIMIT_S = 120.0
 #: How often it is looked at while nothing happens.
 _LOOK_S = 5.0
-#: How long an answer may take on its way, once it is there.
-_TRANSFER_LIMIT_S = 300.0
+#: How often it is looked at while what a worker has made is on its way, and how long the worker may then take to say
+#: that it is still there.
+_FETCH_LOOKS = 60
+_ANSWER_LIMIT_S = 30.0
 #: How long workers are given to tidy up.
 _CLOSE_LIMIT_S = 5.0
 
 
 @dataclass(eq=False)
 class _Worker:
-    """`pending` is the reference of what it was asked last, None when that is done; `up` once it has begun."""
+    """`pending` is the reference of its next sign of life, None if it has nothing to do; `up` once it has begun.
+
+    `result` is the reference of what it makes of its order, never waited for: see `_fetched`.
+    """
 
     actor: Any
     pending: Any
     order: Order | None = None
+    result: Any = None
     up: bool = False
 
 
@@ -136,8 +142,10 @@ class RayExecutor:
 
     def _welcome(self, worker: _Worker) -> None:
         """Hear what a worker says that has begun, or that was asked whether it is still there."""
+        reference = worker.pending
         try:
-            answer = self._answer(worker)
+            with self._replaced_if_dead(worker):
+                answer = ray.get(reference)
         except _Died:
             return
         except RayTaskError as error:
@@ -169,19 +177,18 @@ class RayExecutor:
             )
         return [pending[reference] for reference in ready]
 
-    def _answer(self, worker: _Worker) -> Any:
-        """What a worker has to say; one that has died is replaced."""
-        reference, worker.pending, worker.order = worker.pending, None, None
+    @contextmanager
+    def _replaced_if_dead(self, worker: _Worker) -> Iterator[None]:
+        """Ask a worker for what it has; one that has died is replaced, and `_Died` is raised."""
+        worker.pending = worker.order = None
         try:
             with self._connected():
-                return ray.get(reference, timeout=_TRANSFER_LIMIT_S)
+                yield
         except RayTaskError:
             raise
-        except ActorDiedError as error:
-            if error.actor_init_failed:
-                raise self._cannot_start(error) from error
-            raise self._replace(worker, error) from error
         except RayError as error:
+            if isinstance(error, ActorDiedError) and error.actor_init_failed:
+                raise self._cannot_start(error) from error
             raise self._replace(worker, error) from error
 
     def _cannot_start(self, error: RayError) -> RunError:
@@ -224,13 +231,17 @@ class RayExecutor:
             worker = idle.popleft()
             worker.order = order
             with self._connected():
-                worker.pending = worker.actor.work.remote(order.to_json(), source.name, source.content)
+                worker.result = worker.actor.work.remote(order.to_json(), source.name, source.content)
+                # It answers this next, when the order is done.
+                worker.pending = worker.actor.is_there.remote()
 
     def _outcome(self, worker: _Worker, order: Order) -> Outcome:
         """The outcome of an order, whose products are then where it wants them."""
+        done = worker.pending
         try:
-            answer: Answer = self._answer(worker)
-            fields, contents = answer
+            with self._replaced_if_dead(worker):
+                ray.get(done)
+                fields, contents = _fetched(worker)
             for path, content in zip(order.products, contents, strict=True):
                 if content is not None:
                     write_atomically(path, content)
@@ -282,6 +293,17 @@ class RayExecutor:
             raise RunError(
                 f"{self._place} was lost ({first_line(error)}); go on with --resume when it is back"
             ) from error
+
+
+def _fetched(worker: _Worker) -> Answer:
+    """What a worker has made. Ray waits in vain for what was on its way from a node that is lost."""
+    for _ in range(_FETCH_LOOKS):
+        try:
+            answer: Answer = ray.get(worker.result, timeout=_LOOK_S)
+            return answer
+        except GetTimeoutError:
+            ray.get(worker.actor.is_there.remote(), timeout=_ANSWER_LIMIT_S)
+    raise GetTimeoutError(f"what it made did not arrive within {_FETCH_LOOKS * _LOOK_S:.0f} s")
 
 
 def _check(answer: dict[str, Any]) -> None:
