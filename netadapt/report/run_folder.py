@@ -57,6 +57,15 @@ class Training(_Part):
     options: TrainingOptions
 
 
+class Strategy(_Part):
+    """Which ideas the search used; see `netadapt.search.strategy`."""
+
+    racing: bool = False
+    groups: int = 1
+    adaptive_steps: bool = False
+    growing_slices: bool = False
+
+
 class Config(_Part):
     """What was asked for: `config.json`."""
 
@@ -67,8 +76,10 @@ class Config(_Part):
     fingerprint: str
     budgets: tuple[str, ...]
     selection: str
+    #: Runs of older versions do not have it.
+    strategy: Strategy = Strategy()
     seed: int
-    workers: int
+    workers: int | str
     correction: bool
     pace: Pace
     short_term: Training

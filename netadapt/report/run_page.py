@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from netadapt.errors import NetAdaptError
@@ -25,8 +25,9 @@ from netadapt.report.content import (
 )
 from netadapt.report.figures import layers, proposals
 from netadapt.report.pictures import layers_picture, proposals_picture, widths_picture
-from netadapt.report.run_folder import Product, RunRecord, Summary
+from netadapt.report.run_folder import Config, Product, RunRecord, Summary
 from netadapt.report.statuses import status_cell
+from netadapt.search.strategy import STRATEGIES
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _METRIC_NAMES = {"latency": "latency", "energy": "energy", "macs": "MACs", "params": "parameters"}
@@ -66,7 +67,7 @@ class _RunPage:
         rule = kept.get(config.selection, f"selection rule: {config.selection}")
         return (
             f"{config.network}, trained on {config.data}, adapted for {config.platform} in {state}. "
-            f"Each iteration narrows one channel group; {rule}."
+            f"{_narrowing(config.strategy.groups)}; {rule}."
         )
 
     # --- numbers at the top ---
@@ -344,12 +345,33 @@ def command(run: RunRecord) -> str:
             f"--platform {shlex.quote(config.platform)}",
             *budgets,
         ],
-        [f"--iterations {pace.iterations}", f"--decay {pace.decay:g}", first_step, f"--selection {config.selection}"],
+        [
+            _strategy(config),
+            f"--iterations {pace.iterations}",
+            f"--decay {pace.decay:g}",
+            first_step,
+            f"--selection {config.selection}",
+        ],
         [f"--steps {short.steps}", f"--lr {short.options.lr:g}"],
         [f"--long-steps {long.steps}", f"--long-lr {long.options.lr:g}", f"--batch {short.options.batch_size}"],
         [f"--seed {config.seed}", "" if config.correction else "--no-correction", "--out RUN"],
     ]
     return " \\\n    ".join(" ".join(word for word in line if word) for line in lines)
+
+
+def _strategy(config: Config) -> str:
+    """The option that asks for the run's strategy; none for the paper's, and for one that has no name."""
+    named = (name for name, strategy in STRATEGIES.items() if asdict(strategy) == config.strategy.model_dump())
+    name = next(named, "paper")
+    return "" if name == "paper" else f"--strategy {name}"
+
+
+def _narrowing(groups: int) -> str:
+    return (
+        "Each iteration narrows one channel group"
+        if groups == 1
+        else f"Iterations narrow about {groups} channel groups"
+    )
 
 
 def _with_unit(budget: str) -> str:

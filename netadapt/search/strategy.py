@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netadapt.errors import UnknownNameError
-from netadapt.search.algorithm import Search
+
+if TYPE_CHECKING:
+    from netadapt.search.algorithm import Search
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ def find_strategy(name: str) -> Strategy:
 
 def make_search(strategy: Strategy, holdout_images: int, **parts: Any) -> Search:
     """The search that follows a strategy, out of the parts that `Search` has."""
+    from netadapt.search.algorithm import Search
+    from netadapt.search.fast import FastSearch
+
     if strategy == PAPER:
         return Search(**parts)
-    from netadapt.search.fast import FastSearch
 
     return FastSearch(strategy=strategy, holdout_images=holdout_images, **parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from netadapt.report.report import write_pictures, write_report
 from netadapt.report.run_folder import read_run
 from netadapt.report.run_page import command
 from netadapt.search.budget import parse_budgets
+from netadapt.search.strategy import FAST
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -175,6 +177,17 @@ def test_the_command_can_be_typed(edited_run: Edit) -> None:
     assert [str(budget) for budget in parse_budgets(given)] == ["latency=2.5e+07", "macs=0.5x"]
 
 
+def test_the_command_asks_for_the_strategy(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "fast"
+    shutil.copytree(finished_run, folder)
+    assert "--strategy" not in command(read_run(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "strategy": asdict(FAST)}))
+    assert "--strategy fast" in command(read_run(folder))
+    write_report(folder, tmp_path / "fast.html")
+    assert "Iterations narrow about 4 channel groups" in (tmp_path / "fast.html").read_text()
+
+
 def test_pictures_stand_alone(finished_run: Path, tmp_path: Path) -> None:
     paths = write_pictures(finished_run, tmp_path / "pictures")
     assert [path.name for path in paths] == ["proposals.svg", "widths.svg", "layers.svg"]
@@ -238,3 +251,11 @@ def test_a_place_that_cannot_be_written_is_told(finished_run: Path, tmp_path: Pa
     with pytest.raises(RunError, match="the report cannot be written there"):
         write_report(finished_run, tmp_path / "file" / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_whose_workers_were_a_cluster_has_a_report(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ray"
+    shutil.copytree(finished_run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "workers": "ray://head:10001"}))
+    assert read_run(folder).config.workers == "ray://head:10001"
