@@ -28,7 +28,8 @@ def first_device() -> Any:
     """The first GPU of this machine's OpenCL, or else the first device of another kind.
 
     Raises:
-        MeasurementError: pyopencl is not installed, or there is no implementation of OpenCL.
+        MeasurementError: pyopencl is not installed, there is no implementation of OpenCL, or it cannot build kernels
+            for the device.
 
     """
     try:
@@ -44,7 +45,23 @@ def first_device() -> Any:
             "there is no OpenCL on this machine; install its driver, or one that runs on the CPU (PoCL) with:"
             f" {_INSTALL}"
         )
-    return next((device for device in devices if is_gpu(device)), devices[0])
+    first = next((device for device in devices if is_gpu(device)), devices[0])
+    _require_compiler(first)
+    return first
+
+
+def _require_compiler(device: Any) -> None:
+    """Build the least kernel there is: a compiler that is older than the processor fails at any (pocl/pocl#1049)."""
+    import pyopencl
+
+    try:
+        pyopencl.Program(pyopencl.Context([device]), "kernel void nothing() {}").build(cache_dir=False)
+    except pyopencl.Error as error:
+        reason = next((line for line in str(error).splitlines() if line.startswith("error:")), str(error))
+        raise MeasurementError(
+            f"the OpenCL of {device.name.strip()} cannot build kernels ({reason}); if its compiler does not know the"
+            " processor, install a newer one, such as your system's package of PoCL"
+        ) from error
 
 
 def is_gpu(device: Any) -> bool:
