@@ -55,7 +55,8 @@ def _require_compiler(device: Any) -> None:
     import pyopencl
 
     try:
-        pyopencl.Program(pyopencl.Context([device]), "kernel void nothing() {}").build(cache_dir=False)
+        trial = pyopencl.Program(pyopencl.Context([device]), "kernel void nothing() {}")
+        trial.build(cache_dir=False)  # type: ignore[arg-type]
     except pyopencl.Error as error:
         reason = next((line for line in str(error).splitlines() if line.startswith("error:")), str(error))
         raise MeasurementError(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed")
+pytest.importorskip("pyopencl", reason="pyopencl is not installed")
+
+import pyopencl as cl
 
 from netadapt.errors import MeasurementError
 from netadapt.measure.device import open_device
