@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netadapt.errors import UnknownNameError
+from netadapt.errors import BudgetError, UnknownNameError
 
 if TYPE_CHECKING:
     from netadapt.search.algorithm import Search
@@ -21,12 +21,19 @@ class Strategy:
         adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
         growing_slices: first looks take a part of the hold-out images only.
 
+    Raises:
+        BudgetError: fewer than one group an iteration.
+
     """
 
     racing: bool = False
     groups: int = 1
     adaptive_steps: bool = False
     growing_slices: bool = False
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise BudgetError(f"a strategy of {self.groups} groups an iteration; at least 1 is needed")
 
 
 PAPER = Strategy()

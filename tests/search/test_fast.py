@@ -146,6 +146,11 @@ def test_strategies_have_names() -> None:
         find_strategy("exhaustive")
 
 
+def test_a_strategy_narrows_something() -> None:
+    with pytest.raises(BudgetError, match="0 groups an iteration; at least 1"):
+        Strategy(groups=0)
+
+
 def test_another_strategy_is_another_run(device: Device, table: Table, tmp_path: Path) -> None:
     small_adaptation(device, table, tmp_path, options(PAPER)).run()
     with pytest.raises(RunError, match="strategy"):
