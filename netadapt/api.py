@@ -115,7 +115,7 @@ def adapt(
         on_group=lambda group: observer.stage(f"trying to narrow {group}"),
     )
 
-    give_back_memory()  # before workers inherit it
+    give_back_memory()  # what the analysis left would count as taken
     if trained_on == CPU and not placed.ray:
         batch = max(training.options.batch_size for training in (short_term, long_term))
         _tell_if_short_of_memory(network, batch, placed.count or 1, observer)

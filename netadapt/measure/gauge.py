@@ -49,7 +49,8 @@ class Gauge:
         reading, now = self._reading(), self._now_ns()
         if reading <= statistics.quantile(self._fast, _QUANTILE) * (1 + _TOLERANCE):
             self._fast.append(reading)
-            self._slow_since = None
+            if self._slow_since is not None:
+                self._slow_since, self._patience_ns = None, _PATIENCE_NS  # it was worth waiting for
             return True
         if self._slow_since is None:
             self._slow_since = now
@@ -65,11 +66,9 @@ class Gauge:
         """Wait until the core is fast again; at once if it was at the last look. Gives the time waited in ns."""
         if self._slow_since is None:
             return 0
-        start, patience = self._now_ns(), self._patience_ns
+        start = self._now_ns()
         while not self.is_fast():
             self._sleep(_PAUSE_S)
-        if self._patience_ns == patience:
-            self._patience_ns = _PATIENCE_NS  # it was worth it
         return self._now_ns() - start
 
     def _reading(self) -> int:

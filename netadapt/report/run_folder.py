@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from netadapt.errors import RunError
 from netadapt.measure.definitions import faults_of
 from netadapt.search.run import SCHEMA_VERSION
+from netadapt.search.strategy import PAPER, Strategy
 
 _Widths = dict[str, int]
 
@@ -57,15 +58,6 @@ class Training(_Part):
     options: TrainingOptions
 
 
-class Strategy(_Part):
-    """Which ideas the search used; see `netadapt.search.strategy`."""
-
-    racing: bool = False
-    groups: int = 1
-    adaptive_steps: bool = False
-    growing_slices: bool = False
-
-
 class Config(_Part):
     """What was asked for: `config.json`."""
 
@@ -77,7 +69,7 @@ class Config(_Part):
     budgets: tuple[str, ...]
     selection: str
     #: Runs of older versions do not have it.
-    strategy: Strategy = Strategy()
+    strategy: Strategy = PAPER
     seed: int
     workers: int | str
     correction: bool

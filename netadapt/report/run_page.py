@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 from netadapt.errors import NetAdaptError
@@ -361,7 +361,7 @@ def command(run: RunRecord) -> str:
 
 def _strategy(config: Config) -> str:
     """The option that asks for the run's strategy; none for the paper's, and for one that has no name."""
-    named = (name for name, strategy in STRATEGIES.items() if asdict(strategy) == config.strategy.model_dump())
+    named = (name for name, strategy in STRATEGIES.items() if strategy == config.strategy)
     name = next(named, "paper")
     return "" if name == "paper" else f"--strategy {name}"
 

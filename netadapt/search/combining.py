@@ -35,7 +35,7 @@ def combine(
         if meets(predict(metrics, widths), limits):
             widths[group] = _widest(group, widths, state, limits, metrics, allowed)
             break
-    return combination(state, groups, widths, metrics)
+    return Proposal(state.iteration, " + ".join(groups), widths, predict(metrics, widths))
 
 
 def hardly_interact(base: ImageResults, joint: ImageResults, parts: Sequence[ImageResults]) -> bool:
@@ -45,12 +45,6 @@ def hardly_interact(base: ImageResults, joint: ImageResults, parts: Sequence[Ima
     """
     alone = base.losses + sum((part.losses - base.losses for part in parts), start=0 * base.losses)
     return difference(joint.losses, alone).mean <= _HARDLY
-
-
-def combination(state: State, groups: Sequence[str], widths: Mapping[str, int], metrics: Sequence[Metric]) -> Proposal:
-    """The network of `state` with `groups` at `widths`."""
-    combined = {**state.widths, **{group: widths[group] for group in groups}}
-    return Proposal(state.iteration, " + ".join(groups), combined, predict(metrics, combined))
 
 
 def _widest(

@@ -67,9 +67,6 @@ class FastSearch(Search):
         finalists = self._race(proposals, state)
         if self.strategy.groups > 1:
             finalists = self._joined(finalists, limits, state)
-        elif self._is_over(finalists):
-            # Of those that are tied, the one of lowest loss; among equals, what saves most.
-            finalists = finalists[:1]
         return self.select(self._to_the_end(finalists, state), state, self.schedule.original)
 
     # --- racing ---
@@ -82,7 +79,8 @@ class FastSearch(Search):
             racing = [proposal for proposal in proposals if not outcomes or proposal.group in earlier]
             outcomes = self._in_front(kept(self.maker.make(racing, state, look, earlier)), state)
             if self._is_over(outcomes):
-                break
+                # Of those that are tied, the one of lowest loss; of several groups, all may be joined.
+                return outcomes if self.strategy.groups > 1 else outcomes[:1]
         return outcomes
 
     @cached_property
@@ -105,7 +103,7 @@ class FastSearch(Search):
         if not self.strategy.racing:
             return False
         # Which of them are joined is seen from what they lose; what the joint network is worth, from itself.
-        if len(outcomes) <= self.strategy.groups or self.strategy.groups > 1:
+        if self.strategy.groups > 1 or len(outcomes) == 1:
             return True
         results = _image_results(outcomes)
         return bool(results) and tied(results)

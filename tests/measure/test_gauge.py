@@ -95,6 +95,21 @@ def test_patience_that_was_in_vain_is_halved_and_comes_back_when_it_pays():
     assert 4.9e9 < gauge.wait() < 5.1e9
 
 
+def test_patience_stays_at_its_least_while_every_wait_is_in_vain():
+    core = Core(slow_between(10_000 * US, 6e9))
+    gauge = core.gauge()
+    core.now = 20_000 * US
+    waits = []
+    for _ in range(9):
+        core._slowness = lambda now: 1.3
+        assert not gauge.is_fast()
+        waits.append(gauge.wait())
+        core._slowness = lambda now: 1.0
+        assert all(gauge.is_fast() for _ in range(50))
+    assert 4.9e9 < waits[0] < 5.1e9
+    assert all(wait < 0.11e9 for wait in waits[6:])
+
+
 def test_one_lucky_reading_does_not_make_all_others_slow():
     core = Core(lambda now: 1.08)
     gauge = core.gauge()
