@@ -36,6 +36,7 @@ from netadapt.search.executors import OnOutcome
 from netadapt.search.making import ProposalMaker
 from netadapt.search.metrics import Estimated
 from netadapt.search.observer import Observer
+from netadapt.search.options import Options
 from netadapt.search.outcome import Look, Order, Outcome, State
 from netadapt.search.proposals import predict, propose
 from netadapt.search.run import RunFolder
@@ -60,7 +61,7 @@ _HOST_FIELDS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to search; `idea` is what was added to the paper's way, or taken away from the fast one."""
+    """A way to search; `idea` is what was taken away from the fast one."""
 
     name: str
     strategy: Strategy
@@ -73,14 +74,12 @@ class Arm:
 
 
 def arms(with_ideas: bool) -> list[Arm]:
-    """The two strategies and, `with_ideas`, each idea alone and the fast strategy without each of them."""
+    """The two strategies and, `with_ideas`, the fast one without each of its ideas."""
     found = [Arm("paper", PAPER), Arm("fast", FAST)]
     used = [field.name for field in dataclasses.fields(FAST) if getattr(FAST, field.name) != getattr(PAPER, field.name)]
     for idea in used if with_ideas else ():
-        alone = dataclasses.replace(PAPER, **{idea: getattr(FAST, idea)})
         without = dataclasses.replace(FAST, **{idea: getattr(PAPER, idea)})
-        title = idea.replace("_", " ")
-        found += [Arm("paper with", alone, title), Arm("fast without", without, title)]
+        found.append(Arm("fast without", without, idea.replace("_", " ")))
     return found
 
 
@@ -156,7 +155,7 @@ def _fill_table(bench: Bench, subject: _Subject) -> None:
     predictor = Predictor(subject.network, bench.device, bench.table, on_progress=bench.observer.measured)
     predictor.calibrate()
     metrics = (Estimated("latency", predictor.estimator),)
-    options = _plan(bench, seed=0).options()
+    options = _options(bench, seed=0)
     state = State(0, subject.network.widths, predict(metrics, subject.network.widths), 0.0, 0.0, Path())
     schedule = Schedule(
         options.pace, state.resources, {"latency": options.budgets[0].limit(state.resources["latency"])}
@@ -183,6 +182,16 @@ def _plan(bench: Bench, seed: int) -> RunPlan:
     return RunPlan(seed=seed, workers=bench.case.parameters["workers"], **bench.case.parameters["run"])
 
 
+def _options(bench: Bench, seed: int) -> Options:
+    options = _plan(bench, seed).options()
+    training = dataclasses.replace(options.short_term.options, batch_size=bench.case.parameters["batch_size"])
+    return dataclasses.replace(
+        options,
+        short_term=dataclasses.replace(options.short_term, options=training),
+        long_term=dataclasses.replace(options.long_term, options=training),
+    )
+
+
 def _run_stage(bench: Bench, subject: _Subject, arm: Arm, seed: int) -> Stage:
     # In the session's folder: times are those of this code and this machine.
     return Workshop(bench.session).stage("run", network=subject.network.name, arm=arm.title, seed=seed)
@@ -194,7 +203,7 @@ def _searched(bench: Bench, subject: _Subject, arm: Arm, seed: int) -> dict[str,
     def search(folder: Path) -> Mapping[str, Any]:
         bench.observer.stage(f"{subject.network.name}, {arm.title}, seed {seed}")
         shutil.rmtree(folder / "run", ignore_errors=True)
-        options = dataclasses.replace(_plan(bench, seed).options(), strategy=arm.strategy)
+        options = dataclasses.replace(_options(bench, seed), strategy=arm.strategy)
         adaptation = Adaptation(
             subject.network,
             subject.dataset,
@@ -261,7 +270,7 @@ def _reference(bench: Bench, subject: _Subject) -> dict[str, Any]:
             made.append(outcome)
             bench.observer.measured(len(made), len(orders))
 
-        options = plan.options().short_term.options
+        options = _options(bench, seed).short_term.options
         started = time.perf_counter()
         with ReferenceWay(subject.network.name, bench.case.parameters["data"], options, workers, folder) as way:
             way.run(orders, take)

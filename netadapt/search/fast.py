@@ -5,12 +5,14 @@
   what their losses alone add up to.
 - Steps grow while accuracy does not suffer.
 - The first looks take a slice of the hold-out images.
+- The few fine-tunes that are left are divided among workers, and their weights averaged.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -18,6 +20,7 @@ from netadapt.search.algorithm import DeadEnd, Search, kept
 from netadapt.search.budget import Resources
 from netadapt.search.combining import combine, hardly_interact
 from netadapt.search.image_results import load_image_results
+from netadapt.search.making import Request
 from netadapt.search.metrics import Metric
 from netadapt.search.outcome import Look, Outcome, State, image_results_path
 from netadapt.search.pacing import AdaptiveSteps
@@ -26,6 +29,7 @@ from netadapt.search.racing import behind, looks, tied
 from netadapt.search.selection import saving
 from netadapt.search.strategy import Strategy
 from netadapt.train.task import ImageResults
+from netadapt.zoo.weight_files import average_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +170,39 @@ class FastSearch(Search):
     def _to_the_end(self, finalists: Sequence[Outcome], state: State) -> list[Outcome]:
         """Finalists after the whole short-term fine-tune, on all hold-out images."""
         last = Look(self.short_term_steps)
-        waiting = {outcome.proposal.group: outcome for outcome in finalists if outcome.look != last}
         done = [outcome for outcome in finalists if outcome.look == last]
-        made = self.maker.make([outcome.proposal for outcome in waiting.values()], state, last, waiting)
-        return kept([*done, *made])
+        waiting = [outcome for outcome in finalists if outcome.look != last]
+        if self.strategy.parts > 1 and last.steps > 1:
+            waiting = self._averaged(waiting, last, state)
+        sound = [outcome for outcome in waiting if not outcome.dropped]
+        made = self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in sound], state)
+        return kept([*done, *made, *(outcome for outcome in waiting if outcome.dropped)])
+
+    def _averaged(self, outcomes: Sequence[Outcome], last: Look, state: State) -> list[Outcome]:
+        """The averages of their fine-tunes in parts, still to be evaluated; dropped if all parts were.
+
+        From weights that are this close, fine-tunes with different batches end in one basin, and their average is as
+        good as one fine-tune of as many steps (McMahan et al., "FedAvg", 2017; Wortsman et al., "Model soups", 2022).
+        """
+        requests = [Request(outcome.proposal, look, outcome) for outcome in outcomes for look in self._parts(outcome)]
+        made = self.maker.fulfil(requests, state)
+        averages = []
+        for outcome in outcomes:
+            parts = [part for part in made if part.proposal == outcome.proposal]
+            sound = [part for part in parts if not part.dropped]
+            averages.append(self._average(sound, last) if sound else parts[0])
+        return averages
+
+    def _parts(self, outcome: Outcome) -> list[Look]:
+        """Looks at the parts: no more images than show whether a part is sound."""
+        left = self.short_term_steps - outcome.look.steps
+        steps = outcome.look.steps + math.ceil(left / self.strategy.parts)
+        return [Look(steps, self._looks[0].images, part) for part in range(self.strategy.parts)]
+
+    def _average(self, parts: Sequence[Outcome], last: Look) -> Outcome:
+        target = parts[0].weights.with_suffix(".average.safetensors")
+        average_weights([part.weights for part in parts], target)
+        return replace(parts[0], look=last, weights=target)
 
 
 def _image_results(outcomes: Sequence[Outcome]) -> dict[str, ImageResults]:

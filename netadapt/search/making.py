@@ -14,6 +14,15 @@ from netadapt.search.run import RunFolder
 
 
 @dataclass(frozen=True)
+class Request:
+    """A proposal to be taken to a look, from its iteration's network or from what an `earlier` look has made of it."""
+
+    proposal: Proposal
+    look: Look
+    earlier: Outcome | None = None
+
+
+@dataclass(frozen=True)
 class ProposalMaker:
     """Makes proposals through an executor; what an interrupted run had made already is not made again."""
 
@@ -36,19 +45,27 @@ class ProposalMaker:
         Returns the outcomes in the order of the proposals, so that no selection depends on which was made first.
 
         """
-        made = {proposal.group: self.folder.outcome(proposal, look) for proposal in proposals}
+        before = earlier or {}
+        return self.fulfil([Request(proposal, look, before.get(proposal.group)) for proposal in proposals], state)
+
+    def fulfil(self, requests: Sequence[Request], state: State) -> list[Outcome]:
+        """The same for any looks, at the same time; outcomes in the order of the requests."""
+        made = {
+            (request.proposal.group, request.look): self.folder.outcome(request.proposal, request.look)
+            for request in requests
+        }
 
         def take(outcome: Outcome) -> None:
             self.folder.record("proposal", outcome=outcome.to_json())
-            made[outcome.proposal.group] = outcome
-            self.observer.proposal(outcome, sum(map(bool, made.values())), len(proposals))
+            made[outcome.proposal.group, outcome.look] = outcome
+            self.observer.proposal(outcome, sum(map(bool, made.values())), len(requests))
 
-        missing = [proposal for proposal in proposals if made[proposal.group] is None]
-        self.executor.run([self._order(proposal, state, look, earlier or {}) for proposal in missing], take)
+        missing = [request for request in requests if made[request.proposal.group, request.look] is None]
+        self.executor.run([self._order(request, state) for request in missing], take)
         return [outcome for outcome in made.values() if outcome is not None]
 
-    def _order(self, proposal: Proposal, state: State, look: Look, earlier: Mapping[str, Outcome]) -> Order:
-        before = earlier.get(proposal.group)
+    def _order(self, request: Request, state: State) -> Order:
+        proposal, look, before = request.proposal, request.look, request.earlier
         return Order(
             proposal,
             look,
@@ -63,6 +80,8 @@ class ProposalMaker:
         text = f"{self.seed} {proposal.iteration}"
         if look.steps:
             text += f" {proposal.group}"  # else all take their statistics from the same images: that is fairer
+        if look.part is not None:
+            text += f" part {look.part}"
         if before and before.look.steps:
             text += f" {before.look.steps}"  # not the batches that it has seen already
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

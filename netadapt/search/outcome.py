@@ -25,11 +25,14 @@ class State:
 class Look:
     """How far a proposal is taken: steps of short-term fine-tune in all, and hold-out images it is judged by.
 
-    Without steps, batch normalisation's statistics are taken anew and nothing is trained. None are all images.
+    Without steps, batch normalisation's statistics are taken anew and nothing is trained. None are all images. `part`
+    tells parts of a divided fine-tune apart, each with batches of its own; None is a fine-tune in one piece, or the
+    average of all parts.
     """
 
     steps: int
     images: int | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ class Strategy:
         groups: at most so many groups are narrowed in an iteration, if their narrowing hardly interacts.
         adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
         growing_slices: first looks take a part of the hold-out images only.
+        parts: joint networks, and finalists of a race, are fine-tuned in so many parts at the same time, each with its
+            share of the steps and batches of its own; their weights are averaged.
 
     Raises:
-        BudgetError: fewer than one group an iteration.
+        BudgetError: fewer than one group an iteration, or than one part.
 
     """
 
@@ -30,14 +32,17 @@ class Strategy:
     groups: int = 1
     adaptive_steps: bool = False
     growing_slices: bool = False
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if self.groups < 1:
             raise BudgetError(f"a strategy of {self.groups} groups an iteration; at least 1 is needed")
+        if self.parts < 1:
+            raise BudgetError(f"a strategy of fine-tunes in {self.parts} parts; at least 1 is needed")
 
 
 PAPER = Strategy()
-FAST = Strategy(racing=True, groups=4, adaptive_steps=True, growing_slices=True)
+FAST = Strategy(racing=True, groups=4, adaptive_steps=True, growing_slices=True, parts=2)
 STRATEGIES = {"paper": PAPER, "fast": FAST}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError
@@ -58,10 +59,24 @@ def save_weights(module: nn.Module, path: Path, facts: Mapping[str, object]) -> 
     """
     state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     content = safetensors.torch.save(state, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise ModelError(f"{path}: the weights cannot be written ({error})") from error
+    _write(path, content)
+
+
+def average_weights(sources: Sequence[Path], target: Path) -> None:
+    """Write the mean of several files of one network's weights to `target`; counters are those of the first.
+
+    Raises:
+        ModelError: one is missing or not safetensors, or the target cannot be written.
+
+    """
+    states = [_read(source) for source in sources]
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
+    _write(target, safetensors.torch.save(mean))
 
 
 def read_facts(path: Path) -> dict[str, object]:
@@ -86,16 +101,27 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ModelError: the file is missing, not safetensors (a pickle, say), or does not fit; the module is then unchanged.
 
     """
-    try:
-        state = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from error
+    state = _read(path)
     if misfits := _misfits(module.state_dict(), state):
         raise ModelError(
             f"{path}: these weights do not fit the network: {'; '.join(misfits)}. "
             "Network, width, classes and channels must be those the weights were trained with"
         )
     module.load_state_dict(state)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ModelError(f"{path}: the weights cannot be written ({error})") from error
 
 
 def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -23,9 +23,11 @@ IDEAS = {
     "groups": Strategy(groups=3),
     "adaptive steps": Strategy(adaptive_steps=True),
     "growing slices": Strategy(growing_slices=True),
+    "parts": Strategy(groups=3, racing=True, parts=2),
     "fast": FAST,
 }
 KILLS = 12
+WHOLE = {"steps": 3, "images": None, "part": None}
 
 
 def options(strategy: Strategy = FAST, **changes: object) -> Options:
@@ -62,7 +64,7 @@ def test_several_groups_are_narrowed_at_once_if_one_alone_cannot_save_what_is_as
     summary = small_adaptation(device, table, tmp_path, replace(asked, strategy=FAST)).run()
     assert summary["budget_met"]
     assert " + " in journal(tmp_path, "accepted")[0]["group"]
-    assert [entry["outcome"]["look"] for entry in journal(tmp_path, "proposal")][-1] == {"steps": 3, "images": None}
+    assert [entry["outcome"]["look"] for entry in journal(tmp_path, "proposal")][-1] == WHOLE
 
 
 def test_a_race_takes_fewer_steps_for_the_same_number_of_proposals(
@@ -79,7 +81,7 @@ def test_a_race_takes_fewer_steps_for_the_same_number_of_proposals(
 def test_the_paper_looks_at_each_proposal_once_and_whole(device: Device, table: Table, tmp_path: Path) -> None:
     small_adaptation(device, table, tmp_path, options(PAPER)).run()
     looks = [entry["outcome"]["look"] for entry in journal(tmp_path, "proposal")]
-    assert looks == [{"steps": 3, "images": None}] * len(looks)
+    assert looks == [WHOLE] * len(looks)
 
 
 @pytest.mark.parametrize("idea", ["racing", "fast"])
@@ -149,6 +151,8 @@ def test_strategies_have_names() -> None:
 def test_a_strategy_narrows_something() -> None:
     with pytest.raises(BudgetError, match="0 groups an iteration; at least 1"):
         Strategy(groups=0)
+    with pytest.raises(BudgetError, match="fine-tunes in 0 parts; at least 1"):
+        Strategy(parts=0)
 
 
 def test_another_strategy_is_another_run(device: Device, table: Table, tmp_path: Path) -> None:
