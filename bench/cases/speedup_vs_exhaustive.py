@@ -184,12 +184,8 @@ def _plan(bench: Bench, seed: int) -> RunPlan:
 
 def _options(bench: Bench, seed: int) -> Options:
     options = _plan(bench, seed).options()
-    training = dataclasses.replace(options.short_term.options, batch_size=bench.case.parameters["batch_size"])
-    return dataclasses.replace(
-        options,
-        short_term=dataclasses.replace(options.short_term, options=training),
-        long_term=dataclasses.replace(options.long_term, options=training),
-    )
+    training = dataclasses.replace(options.short_term.options, batch_size=bench.case.parameters["short_batch"])
+    return dataclasses.replace(options, short_term=dataclasses.replace(options.short_term, options=training))
 
 
 def _run_stage(bench: Bench, subject: _Subject, arm: Arm, seed: int) -> Stage:

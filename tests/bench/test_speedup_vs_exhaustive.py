@@ -24,7 +24,7 @@ PARAMETERS: dict[str, Any] = {
     "seeds": [0],
     "ideas": {},
     "workers": 2,
-    "batch_size": 128,
+    "short_batch": 128,
     "reference_proposals": 2,
     "rounds": 1,
     "run": {"budget": "latency=0.95x", "iterations": 1, "short_steps": 1, "long_steps": 1, "augment": False},
