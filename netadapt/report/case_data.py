@@ -229,11 +229,11 @@ class SearchCost(_Part):
 
 
 class Search(_Part):
-    """What a way to search found; `idea` was added to the paper's way, or taken away from the fast one."""
+    """What a way to search found; `idea` was taken away from the fast one."""
 
     network: str
     seed: int
-    arm: Literal["paper", "fast", "paper with", "fast without"]
+    arm: Literal["paper", "fast", "fast without"]
     idea: str | None
     proposals: int
     test_accuracy: float

@@ -459,7 +459,7 @@ def _reference(entry: RemadeProposals, paper: Sequence[TimeOfSearch]) -> tuple[s
 
 
 def _ideas(runs: Sequence[TimeOfSearch], origin: Origin) -> Table | None:
-    """What each idea contributes: alone, and by its absence, with the seeds for which that was asked."""
+    """What each idea contributes, told by its absence, with the seeds for which that was asked."""
     seeds = {run.seed for run in runs if run.idea is not None}
     ways = _by_way(run for run in runs if run.seed in seeds)
     if not ways:
@@ -479,7 +479,7 @@ def _ideas(runs: Sequence[TimeOfSearch], origin: Origin) -> Table | None:
     columns = (
         "network", "way", "search, s", "times as fast as paper", "test accuracy", "against paper", "seeds",
     )  # fmt: skip
-    caption = "What each idea contributes: added to the paper's way, and taken away from the fast one."
+    caption = "What each idea of the fast way contributes: without it, all others as they are."
     return Table(caption, columns, rows, origin, "wall time in s", frozenset({0, 1}))
 
 

@@ -150,7 +150,7 @@ def host_cases() -> list[CaseResult]:
 SEARCHES = (
     ("paper", None, (1400.0, 1600.0), (0.92, 0.924)),
     ("fast", None, (200.0, 160.0), (0.921, 0.925)),
-    ("paper with", "racing", (700.0,), (0.919,)),
+    ("fast without", "groups", (700.0,), (0.919,)),
     ("fast without", "racing", (400.0,), (0.9215,)),
 )
 

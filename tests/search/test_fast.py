@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_search import instants, products, run_and_kill, small_adaptation, small_network, small_options
 from test_adaptation import Brightness, Diverging
+from torch import Tensor, nn
 
 from netadapt.errors import BudgetError, RunError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.search.options import Options
 from netadapt.search.strategy import FAST, PAPER, Strategy, find_strategy
+from netadapt.train.task import Classification
 
 IDEAS = {
     "racing": Strategy(racing=True),
@@ -76,6 +79,41 @@ def test_a_race_takes_fewer_steps_for_the_same_number_of_proposals(
     assert trained_steps(tmp_path / "racing") < trained_steps(tmp_path / "paper")
     first = [entry["outcome"] for entry in journal(tmp_path / "racing", "proposal")]
     assert {outcome["look"]["steps"] for outcome in first} >= {0, 3}
+
+
+def test_joint_networks_are_fine_tuned_in_halves_and_then_judged_by_all_images(
+    device: Device, table: Table, tmp_path: Path
+) -> None:
+    summary = small_adaptation(device, table, tmp_path, options()).run()
+    made = [entry["outcome"] for entry in journal(tmp_path, "proposal")]
+    tuned = [outcome for outcome in made if outcome["look"]["steps"]]
+    halves = [outcome for outcome in tuned if outcome["look"]["part"] is not None]
+    # Of three steps each half has two.
+    assert {(outcome["look"]["steps"], outcome["look"]["part"]) for outcome in halves} == {(2, 0), (2, 1)}
+    wholes = [outcome for outcome in tuned if outcome["look"] == WHOLE]
+    assert len(halves) == 2 * len(wholes) == len(tuned) - len(wholes)
+    assert len(wholes) >= summary["iterations"]
+
+
+class DivergingOnce(Classification):
+    """A task whose first training step fails."""
+
+    failed = False
+
+    def loss(self, module: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        loss = super().loss(module, images, targets)
+        factor, self.failed = 1.0 if self.failed else torch.nan, True
+        return loss * factor
+
+
+def test_a_half_that_diverges_leaves_the_other_one(device: Device, table: Table, tmp_path: Path) -> None:
+    summary = small_adaptation(device, table, tmp_path, options(), task=DivergingOnce()).run()
+    assert summary["budget_met"]
+    assert [dropped["iteration"] for dropped in summary["cost"]["dropped_proposals"]] == [0]
+    made = [entry["outcome"] for entry in journal(tmp_path, "proposal")]
+    first = [outcome for outcome in made if outcome["proposal"]["iteration"] == 0 and outcome["look"] == WHOLE]
+    assert first
+    assert not any(outcome["dropped"] for outcome in first)
 
 
 def test_the_paper_looks_at_each_proposal_once_and_whole(device: Device, table: Table, tmp_path: Path) -> None:
