@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +15,17 @@ from netadapt.network.workload import Workload
 
 @dataclass
 class MeasuredCosts:
-    """Costs of workloads in one metric on one device; `measured` counts the measurements that this object spent."""
+    """Costs of workloads in one metric on one device.
+
+    `measured` counts the measurements that this object spent, `seconds` is the wall time that they took.
+    """
 
     table: Table
     device: Device
     metric: str = "latency"
     on_progress: OnProgress | None = None
     measured: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
 
     def __call__(self, workloads: Sequence[Workload]) -> Mapping[Workload, int]:
         """Costs in the metric's unit (ns, pJ); what the table lacks is measured and stored first.
@@ -29,8 +34,11 @@ class MeasuredCosts:
             MeasurementError, TableError: measuring or storing failed.
 
         """
+        started = time.perf_counter()
         report = fill(self.table, self.device, workloads, self.metric, self.on_progress)
-        self.measured += report.measured + report.repeated
+        if spent := report.measured + report.repeated:
+            self.measured += spent
+            self.seconds += time.perf_counter() - started
         found = self.table.get_many(self.device.fingerprint, workloads, self.metric)
         missing = [workload for workload in workloads if workload not in found]
         if missing:

@@ -70,7 +70,7 @@ class FastSearch(Search):
         """
         finalists = self._race(proposals, state)
         if self.strategy.groups > 1:
-            finalists = self._joined(finalists, limits, state)
+            finalists = [self._joined(finalists, limits, state)]
         return self.select(self._to_the_end(finalists, state), state, self.schedule.original)
 
     # --- racing ---
@@ -114,19 +114,17 @@ class FastSearch(Search):
 
     # --- several groups ---
 
-    def _joined(self, ranked: Sequence[Outcome], limits: Resources, state: State) -> list[Outcome]:
-        """Joint networks, at the look at which their parts are: by loss, and by loss for what is saved."""
+    def _joined(self, ranked: Sequence[Outcome], limits: Resources, state: State) -> Outcome:
+        """The better of two joint networks, by loss and by loss for what is saved, at the look of their parts."""
         base = self._results_of(state, ranked[0].look)
         before = float(base.losses.mean()) if base else state.loss
         by_price = sorted(ranked, key=lambda outcome: self._price(outcome, before, state))
-        joints = {
-            tuple(sorted(joint.proposal.widths.items())): joint
-            for order in (ranked, by_price)
-            if (joint := self._joint(order, base, limits, state)) is not None
-        }
+        joints = [
+            joint for order in (ranked, by_price) if (joint := self._joint(order, base, limits, state)) is not None
+        ]
         if not joints:
             raise DeadEnd(f"all joint networks of iteration {state.iteration} were dropped")
-        return list(joints.values())
+        return self._in_front(joints, state)[0]
 
     def _joint(
         self, ranked: Sequence[Outcome], base: ImageResults | None, limits: Resources, state: State

@@ -147,6 +147,7 @@ def _cost(run: Finished) -> dict[str, Any]:
         "search_seconds": round(sum(event["wall_seconds"] for event in accepted), 3),
         "training_seconds": round(sum(_seconds(entry) for entry in run.folder.events), 3),
         "measurements": sum(predictor.costs.measured for predictor in run.predictors.values()),
+        "measuring_seconds": round(sum(predictor.costs.seconds for predictor in run.predictors.values()), 3),
     }
 
 
