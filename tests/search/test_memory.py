@@ -2,49 +2,54 @@
 
 from pathlib import Path
 
-import numpy as np
+import torch
+from small_search import SIZE, small_dataset
+from torch import nn
 
-from netadapt import zoo
 from netadapt.network.network import analyse
 from netadapt.search.executors.processes import ProcessesExecutor
 from netadapt.search.outcome import Look, Order, Outcome
 from netadapt.search.proposals import Proposal
 from netadapt.search.trainer import ProposalTrainer
-from netadapt.train.data.types import Dataset, Split
 from netadapt.train.loop import TrainingOptions
 from netadapt.train.memory import give_back_memory
 from netadapt.train.task import Classification
 from netadapt.zoo.weight_files import save_weights
 
-PROPOSALS = 6
-BATCH = 4
+PROPOSALS = 14
+CHANNELS = 4096
 
 
-def noise(count: int) -> Split:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
-    return Split(images, generator.integers(0, 2, count))
+def heavy() -> nn.Module:
+    """67 MB of weights, and hardly any activations beside them."""
+    return nn.Sequential(
+        nn.Conv2d(1, CHANNELS, SIZE),
+        nn.ReLU(),
+        nn.Conv2d(CHANNELS, CHANNELS, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(CHANNELS, 2),
+    )
 
 
 def test_a_worker_does_not_grow_from_one_proposal_to_the_next(tmp_path: Path) -> None:
-    resolved = zoo.resolve("resnet50@64", classes=2, in_channels=3)
-    network = analyse("resnet50@64", resolved.module, resolved.example_input)
+    network = analyse("heavy", heavy(), torch.zeros(1, 1, SIZE, SIZE))
     source = tmp_path / "source.safetensors"
     save_weights(network.module, source, {})
-    data = Dataset("noise", ("a", "b"), 3, (0.5,) * 3, (0.3,) * 3, noise(16), noise(8), noise(8))
-    trainer = ProposalTrainer(network, Classification(), data, TrainingOptions(lr=0.001, batch_size=BATCH))
-    orders = []
-    for group in list(network.groups)[:PROPOSALS]:
-        widths = {**network.widths, group: network.widths[group] // 2}
-        target = tmp_path / f"{group}.safetensors"
-        orders.append(Order(Proposal(0, group, widths, {}), Look(1), network.widths, source, target, seed=0, steps=1))
+    trainer = ProposalTrainer(network, Classification(), small_dataset(), TrainingOptions(lr=0.001, batch_size=4))
+    group = next(iter(network.groups))
+    widths = {**network.widths, group: CHANNELS * 3 // 4}
+    # The same one again and again: different groups take different memory.
+    orders = [
+        Order(Proposal(number, group, widths, {}), Look(1), network.widths, source, tmp_path / f"{number}", 0, steps=1)
+        for number in range(PROPOSALS)
+    ]
     give_back_memory()  # as a search does before it forks its workers
     made: list[Outcome] = []
     with ProcessesExecutor(trainer, 1) as executor:
         executor.run(orders, made.append)
     assert [outcome.dropped for outcome in made] == [""] * PROPOSALS
     peaks = [outcome.memory_bytes for outcome in made]
-    weights = sum(tensor.nbytes for tensor in network.module.state_dict().values())
-    assert peaks[0] > 3 * weights  # source, proposal and gradients at the least, so a copy that is kept would be seen
-    # The first one warms the allocator up.
-    assert max(peaks[2:]) <= 1.05 * max(peaks[:2])
+    half = PROPOSALS // 2
+    # Garbage is looked for in large processes only, so the first ones may grow up to there.
+    assert max(peaks[half:]) <= 1.1 * max(peaks[:half])
