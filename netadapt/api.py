@@ -20,7 +20,7 @@ from netadapt.search.executors.workers import Workers
 from netadapt.search.observer import Observer
 from netadapt.search.options import LONG_TERM, SHORT_TERM, Options
 from netadapt.search.selection import Selection
-from netadapt.search.strategy import PAPER, Strategy
+from netadapt.search.strategy import FAST, Strategy
 from netadapt.search.trainer import Training, load_network
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.device import CPU, TrainingDeviceError, training_device
@@ -47,7 +47,7 @@ def adapt(
     platform: Platform | str | Path = "ort-local",
     task: Task | None = None,
     selection: Selection = "accuracy",
-    strategy: Strategy = PAPER,
+    strategy: Strategy = FAST,
     pace: Pace | None = None,
     short_term: Training = SHORT_TERM,
     long_term: Training = LONG_TERM,
@@ -71,7 +71,7 @@ def adapt(
         platform: name, file, or definition of the platform to measure on.
         task: what to train for and how to score, if the network is not a classifier.
         selection: `accuracy` (the paper) or `ratio`.
-        strategy: how the search spends its time: `PAPER`, `FAST`, or a `Strategy` of your own.
+        strategy: how the search spends its time: `FAST`, `PAPER`, or a `Strategy` of your own.
         pace: number of iterations and decay of the steps.
         short_term: fine-tune of each proposal.
         long_term: fine-tune of the last network.

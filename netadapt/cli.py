@@ -108,7 +108,7 @@ def adapt(
     platform: PlatformOption = "ort-local",
     weights: Weights = None,
     selection: Annotated[str, typer.Option(help="accuracy (the paper) or ratio")] = "accuracy",
-    strategy: Annotated[str, typer.Option(help="paper (Algorithm 1 as published) or fast")] = "paper",
+    strategy: Annotated[str, typer.Option(help="fast, or paper (Algorithm 1 as published)")] = "fast",
     iterations: Annotated[int, typer.Option(help="Steps in which the budget is reached")] = 20,
     decay: Annotated[float, typer.Option(help="Each step is this times the one before")] = 0.96,
     initial_reduction: Annotated[

@@ -212,6 +212,7 @@ def test_a_users_network_that_gets_stuck_above_its_budget_has_an_exit_code_of_it
     result = run(
         *["adapt", "my_networks:make", "--data", "fashion-mnist-mini", "--budget", "macs=0.14x", "--iterations", 2],
         *["--steps", 1, "--long-steps", 1, "--workers", 1, "--out", tmp_path / "run", "--table", table, "--json"],
+        *["--strategy", "paper"],
     )
     assert result.exit_code == EXIT_ABOVE_BUDGET, result.output
     summary = json.loads(result.stdout)
