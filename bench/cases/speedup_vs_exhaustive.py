@@ -155,7 +155,7 @@ def _fill_table(bench: Bench, subject: _Subject) -> None:
     predictor = Predictor(subject.network, bench.device, bench.table, on_progress=bench.observer.measured)
     predictor.calibrate()
     metrics = (Estimated("latency", predictor.estimator),)
-    options = _options(bench, seed=0)
+    options = _options(bench, subject, seed=0)
     state = State(0, subject.network.widths, predict(metrics, subject.network.widths), 0.0, 0.0, Path())
     schedule = Schedule(
         options.pace, state.resources, {"latency": options.budgets[0].limit(state.resources["latency"])}
@@ -178,12 +178,15 @@ def _fill_table(bench: Bench, subject: _Subject) -> None:
 # --- the runs ---
 
 
-def _plan(bench: Bench, seed: int) -> RunPlan:
-    return RunPlan(seed=seed, workers=bench.case.parameters["workers"], **bench.case.parameters["run"])
+def _plan(bench: Bench, subject: _Subject, seed: int) -> RunPlan:
+    """The plan of all networks, but for what this one has of its own."""
+    of_network = bench.case.parameters["networks"][subject.network.name]
+    workers = bench.case.parameters["workers"]
+    return RunPlan(seed=seed, workers=workers, **{**bench.case.parameters["run"], **of_network})
 
 
-def _options(bench: Bench, seed: int) -> Options:
-    options = _plan(bench, seed).options()
+def _options(bench: Bench, subject: _Subject, seed: int) -> Options:
+    options = _plan(bench, subject, seed).options()
     training = dataclasses.replace(options.short_term.options, batch_size=bench.case.parameters["short_batch"])
     return dataclasses.replace(options, short_term=dataclasses.replace(options.short_term, options=training))
 
@@ -199,7 +202,7 @@ def _searched(bench: Bench, subject: _Subject, arm: Arm, seed: int) -> dict[str,
     def search(folder: Path) -> Mapping[str, Any]:
         bench.observer.stage(f"{subject.network.name}, {arm.title}, seed {seed}")
         shutil.rmtree(folder / "run", ignore_errors=True)
-        options = dataclasses.replace(_options(bench, seed), strategy=arm.strategy)
+        options = dataclasses.replace(_options(bench, subject, seed), strategy=arm.strategy)
         adaptation = Adaptation(
             subject.network,
             subject.dataset,
@@ -256,7 +259,7 @@ def _reference(bench: Bench, subject: _Subject) -> dict[str, Any]:
     """
     seed, workers = bench.case.parameters["seeds"][0], bench.case.parameters["workers"]
     run_folder = _run_stage(bench, subject, arms(False)[0], seed).folder / "run"
-    plan = _plan(bench, seed)
+    plan = _plan(bench, subject, seed)
 
     def make(folder: Path) -> Mapping[str, Any]:
         bench.observer.stage(f"{subject.network.name}, proposals in the way of the authors' code")
@@ -268,7 +271,7 @@ def _reference(bench: Bench, subject: _Subject) -> dict[str, Any]:
             made.append(outcome)
             bench.observer.measured(len(made), len(orders))
 
-        options = _options(bench, seed).short_term.options
+        options = _options(bench, subject, seed).short_term.options
         started = time.perf_counter()
         with ReferenceWay(subject.network.name, bench.case.parameters["data"], options, workers, folder) as way:
             way.run(orders, take)

@@ -119,6 +119,7 @@ class FastSearch(Search):
         base = self._results_of(state, ranked[0].look)
         before = float(base.losses.mean()) if base else state.loss
         by_price = sorted(ranked, key=lambda outcome: self._price(outcome, before, state))
+        self._look_at_first_joints((ranked, by_price), limits, state)
         joints = [
             joint for order in (ranked, by_price) if (joint := self._joint(order, base, limits, state)) is not None
         ]
@@ -126,14 +127,22 @@ class FastSearch(Search):
             raise DeadEnd(f"all joint networks of iteration {state.iteration} were dropped")
         return self._in_front(joints, state)[0]
 
+    def _look_at_first_joints(self, orders: Sequence[Sequence[Outcome]], limits: Resources, state: State) -> None:
+        """Have what is looked at first, and mostly at last, made at the same time."""
+        proposals = [self._combined(order, limits, state) for order in orders]
+        joints = {proposal.group: proposal for proposal in proposals if proposal.group not in self.allowed}
+        self.maker.make(list(joints.values()), state, orders[0][0].look)
+
+    def _combined(self, ranked: Sequence[Outcome], limits: Resources, state: State) -> Proposal:
+        return combine([outcome.proposal for outcome in ranked], state, limits, self._limited, self.allowed)
+
     def _joint(
         self, ranked: Sequence[Outcome], base: ImageResults | None, limits: Resources, state: State
     ) -> Outcome | None:
         """The first of them together, fewer if they interact; None if what they make is dropped."""
         count = len(ranked)
         while True:
-            first = [outcome.proposal for outcome in ranked[:count]]
-            proposal = combine(first, state, limits, self._limited, self.allowed)
+            proposal = self._combined(ranked[:count], limits, state)
             count = len(narrowed(state.widths, proposal.widths))
             if proposal == ranked[0].proposal:
                 return ranked[0]

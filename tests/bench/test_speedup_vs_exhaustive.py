@@ -19,7 +19,7 @@ from netadapt.search.strategy import FAST, PAPER, Strategy
 pytestmark = pytest.mark.timeout(600)
 
 PARAMETERS: dict[str, Any] = {
-    "networks": ["mobilenet_v1:0.25@32"],
+    "networks": {"mobilenet_v1:0.25@32": {}},
     "data": "fashion-mnist-mini",
     "seeds": [0],
     "ideas": {},
