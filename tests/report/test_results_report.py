@@ -119,7 +119,7 @@ def test_searches_are_compared_seed_by_seed_and_with_the_authors_code(sample: Pa
         ],
     ]
     # Of the one seed with which ideas were tried.
-    assert rows_of(sample, title, "What each idea contributes") == [
+    assert rows_of(sample, title, "What each idea of the fast way contributes") == [
         [network, "paper", "1,400", "1.00x", "92.00 %", "+0.00 points", "1"],
         [network, "fast", "200", "7.00x", "92.10 %", "+0.10 points", "1"],
         [network, "fast without groups", "700", "2.00x", "91.90 %", "-0.10 points", "1"],
