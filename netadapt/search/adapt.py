@@ -23,6 +23,7 @@ from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
+from netadapt.search.fast import make_search
 from netadapt.search.image_results import save_image_results
 from netadapt.search.making import ProposalMaker
 from netadapt.search.metrics import Counted, Estimated, Metric
@@ -32,7 +33,6 @@ from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import selection_rule
-from netadapt.search.strategy import make_search
 from netadapt.search.summary import Finished, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
 from netadapt.train.data.types import Dataset, Split

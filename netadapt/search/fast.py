@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from netadapt.search.algorithm import DeadEnd, Search, kept
 from netadapt.search.budget import Resources
@@ -27,7 +28,7 @@ from netadapt.search.pacing import AdaptiveSteps
 from netadapt.search.proposals import Proposal, narrowed
 from netadapt.search.racing import behind, looks, tied
 from netadapt.search.selection import saving
-from netadapt.search.strategy import Strategy
+from netadapt.search.strategy import PAPER, Strategy
 from netadapt.train.task import ImageResults
 from netadapt.zoo.weight_files import average_weights
 
@@ -210,6 +211,13 @@ class FastSearch(Search):
         target = parts[0].weights.with_suffix(".average.safetensors")
         average_weights([part.weights for part in parts], target)
         return replace(parts[0], look=last, weights=target)
+
+
+def make_search(strategy: Strategy, holdout_images: int, **parts: Any) -> Search:
+    """The search that follows a strategy, out of the parts that `Search` has."""
+    if strategy == PAPER:
+        return Search(**parts)
+    return FastSearch(strategy=strategy, holdout_images=holdout_images, **parts)
 
 
 def _image_results(outcomes: Sequence[Outcome]) -> dict[str, ImageResults]:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from netadapt.errors import BudgetError, UnknownNameError
-
-if TYPE_CHECKING:
-    from netadapt.search.algorithm import Search
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,3 @@ def find_strategy(name: str) -> Strategy:
     if name not in STRATEGIES:
         raise UnknownNameError("strategy", name, tuple(STRATEGIES))
     return STRATEGIES[name]
-
-
-def make_search(strategy: Strategy, holdout_images: int, **parts: Any) -> Search:
-    """The search that follows a strategy, out of the parts that `Search` has."""
-    from netadapt.search.algorithm import Search
-    from netadapt.search.fast import FastSearch
-
-    if strategy == PAPER:
-        return Search(**parts)
-
-    return FastSearch(strategy=strategy, holdout_images=holdout_images, **parts)
