@@ -360,10 +360,9 @@ def command(run: RunRecord) -> str:
 
 
 def _strategy(config: Config) -> str:
-    """The option that asks for the run's strategy; none for the paper's, and for one that has no name."""
-    named = (name for name, strategy in STRATEGIES.items() if strategy == config.strategy)
-    name = next(named, "paper")
-    return "" if name == "paper" else f"--strategy {name}"
+    """The option that asks for the run's strategy; none for one that has no name."""
+    named = (f"--strategy {name}" for name, strategy in STRATEGIES.items() if strategy == config.strategy)
+    return next(named, "")
 
 
 def _narrowing(groups: int) -> str:

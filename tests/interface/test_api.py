@@ -11,6 +11,7 @@ import netadapt
 from netadapt import zoo
 from netadapt.errors import DataError
 from netadapt.search.budget import Pace
+from netadapt.search.strategy import FAST, PAPER, Strategy
 from netadapt.search.trainer import Training
 from netadapt.train import Split, TrainingOptions, load_dataset
 
@@ -71,15 +72,19 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "budget", "correction"),
+    ("name", "budget", "correction", "strategy"),
     [
-        ("mobilenet_v2:0.5@32", "macs=0.92x", False),
-        ("resnet18:0.25@32", "macs=0.92x", False),
-        ("squeezenet:0.5@32", "latency=0.9x", True),
+        ("mobilenet_v2:0.5@32", "macs=0.92x", False, PAPER),
+        ("mobilenet_v2:0.5@32", "macs=0.92x", False, FAST),
+        ("resnet18:0.25@32", "macs=0.92x", False, PAPER),
+        ("squeezenet:0.5@32", "latency=0.9x", True, PAPER),
     ],
+    ids=lambda value: {PAPER: "paper", FAST: "fast"}.get(value) if isinstance(value, Strategy) else None,
 )
 @pytest.mark.timeout(240)
-def test_residual_and_concatenating_networks_adapt(name: str, budget: str, correction: bool, tmp_path: Path) -> None:
+def test_residual_and_concatenating_networks_adapt(
+    name: str, budget: str, correction: bool, strategy: Strategy, tmp_path: Path
+) -> None:
     data = load_dataset("fashion-mnist-mini", 32)
     brief = replace(data, holdout=Split(data.holdout.images[:100], data.holdout.labels[:100]))
     resolved = zoo.resolve(name, classes=10, in_channels=1)
@@ -92,11 +97,14 @@ def test_residual_and_concatenating_networks_adapt(name: str, budget: str, corre
         short_term=BRIEF,
         long_term=BRIEF,
         workers=2,
+        strategy=strategy,
         correction=correction,
         out=tmp_path / "run",
         table=tmp_path / "table.sqlite",
         name=name,
     )
     assert adapted.summary["budget_met"]
+    # Groups that interact after a single step of training make the fast search's steps smaller.
     assert adapted.summary["iterations"] >= 1
+    assert strategy == FAST or adapted.summary["iterations"] <= 2
     assert adapted.module(resolved.example_input).shape == (1, 10)

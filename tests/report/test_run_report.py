@@ -180,7 +180,8 @@ def test_the_command_can_be_typed(edited_run: Edit) -> None:
 def test_the_command_asks_for_the_strategy(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "fast"
     shutil.copytree(finished_run, folder)
-    assert "--strategy" not in command(read_run(folder))
+    # Not the default: without the option the command would make another run.
+    assert "--strategy paper" in command(read_run(folder))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "strategy": asdict(FAST)}))
     assert "--strategy fast" in command(read_run(folder))
