@@ -1,10 +1,6 @@
 """A network and a data set small enough that a whole search takes a second."""
 
-import os
-import random
-import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,31 +85,3 @@ def products(run: Path) -> dict[str, bytes]:
     """The weights and models that a run has made, byte by byte."""
     files = sorted([*run.glob("weights/*.safetensors"), *run.glob("onnx/*.onnx")])
     return {file.name: file.read_bytes() for file in files}
-
-
-def instants(count: int, longest_s: float) -> list[float]:
-    generator = random.Random(0)
-    return [generator.uniform(0.0, longest_s) for _ in range(count)]
-
-
-def run_and_kill(adapt: Callable[[], object], after_s: float) -> bool:
-    """Run in a process of its own that is killed after a while; whether it had finished before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.setpgid(0, 0)
-            adapt()
-            code = 0
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + after_s
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0
-            return True
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False

@@ -1,14 +1,12 @@
 import json
-import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
-from small_search import instants, products, run_and_kill, small_adaptation, small_dataset, small_network, small_options
+from killing import check_that_killed_runs_end_with_the_same_networks
+from small_search import products, small_adaptation, small_dataset, small_network, small_options
 from torch import Tensor, nn
 
 from netadapt.errors import BudgetError, RunError, UnknownNameError
@@ -16,7 +14,6 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.network import observe
 from netadapt.search.observer import Observer
-from netadapt.search.options import Options
 from netadapt.search.outcome import Outcome, State
 from netadapt.search.trainer import load_network
 from netadapt.train.loop import evaluate
@@ -186,23 +183,10 @@ def test_a_task_of_ones_own_is_adapted_by_its_own_score(device: Device, table: T
 def test_runs_killed_at_random_instants_end_with_the_same_networks(
     device: Device, table_path: Path, tmp_path: Path
 ) -> None:
-    def adapt(out: Path, options: Options) -> None:
+    def adapt(out: Path, workers: int) -> None:
         with Table.open(table_path) as table:
-            small_adaptation(device, table, out, options).run(resume=True)
+            small_adaptation(device, table, out, small_options(["macs=0.4x"], iterations=4, workers=workers)).run(
+                resume=True
+            )
 
-    options = small_options(["macs=0.4x"], iterations=4)
-    started = time.monotonic()
-    adapt(tmp_path / "whole", options)
-    length = time.monotonic() - started
-    expected = products(tmp_path / "whole")
-    out = tmp_path / "killed"
-    finished = 0
-    for number, instant in enumerate(instants(KILLS, longest_s=0.7 * length)):
-        # In turn with and without worker processes: a run may be resumed with another number of them.
-        if run_and_kill(lambda workers=number % 2 + 1: adapt(out, replace(options, workers=workers)), instant):
-            finished += 1
-            assert products(out) == expected
-            shutil.rmtree(out)
-    adapt(out, options)
-    assert products(out) == expected
-    assert finished < KILLS
+    check_that_killed_runs_end_with_the_same_networks(adapt, tmp_path, KILLS)

@@ -1,16 +1,14 @@
 """Whole searches by other strategies than the paper's."""
 
 import json
-import shutil
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_search import instants, products, run_and_kill, small_adaptation, small_network, small_options
+from killing import check_that_killed_runs_end_with_the_same_networks
+from small_search import products, small_adaptation, small_network, small_options
 from test_adaptation import Brightness, Diverging
 from torch import Tensor, nn
 
@@ -138,29 +136,11 @@ def test_serial_and_processes_end_with_the_same_networks(
 def test_runs_killed_at_random_instants_end_with_the_same_networks(
     device: Device, table_path: Path, tmp_path: Path
 ) -> None:
-    def adapt(out: Path, asked: Options) -> None:
+    def adapt(out: Path, workers: int) -> None:
         with Table.open(table_path) as table:
-            small_adaptation(device, table, out, asked).run(resume=True)
+            small_adaptation(device, table, out, options(workers=workers)).run(resume=True)
 
-    started = time.monotonic()
-    adapt(tmp_path / "whole", options())
-    length = time.monotonic() - started
-    expected = products(tmp_path / "whole")
-    out = tmp_path / "killed"
-    finished = 0
-    for number, instant in enumerate(instants(KILLS, longest_s=0.7 * length)):
-        asked = options(workers=number % 2 + 1)
-        if run_and_kill(_bound(adapt, out, asked), instant):
-            finished += 1
-            assert products(out) == expected
-            shutil.rmtree(out)
-    adapt(out, options())
-    assert products(out) == expected
-    assert finished < KILLS
-
-
-def _bound(adapt: Callable[[Path, Options], None], out: Path, asked: Options) -> Callable[[], None]:
-    return lambda: adapt(out, asked)
+    check_that_killed_runs_end_with_the_same_networks(adapt, tmp_path, KILLS)
 
 
 @pytest.mark.parametrize("idea", IDEAS)
