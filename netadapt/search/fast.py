@@ -5,7 +5,7 @@
   what their losses alone add up to.
 - Steps grow while accuracy does not suffer.
 - The first looks take a slice of the hold-out images.
-- The few fine-tunes that are left are divided among workers, and their weights averaged.
+- The few fine-tunes that are left, and the evaluations after them, are divided among workers; weights are averaged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from netadapt.search.algorithm import DeadEnd, Search, kept
 from netadapt.search.budget import Resources
 from netadapt.search.combining import combine, hardly_interact
-from netadapt.search.image_results import load_image_results
+from netadapt.search.image_results import interleaved, load_image_results, save_image_results
 from netadapt.search.making import Request
 from netadapt.search.metrics import Metric
 from netadapt.search.outcome import Look, Outcome, State, image_results_path
@@ -118,7 +118,7 @@ class FastSearch(Search):
     def _joined(self, ranked: Sequence[Outcome], limits: Resources, state: State) -> Outcome:
         """The better of two joint networks, by loss and by loss for what is saved, at the look of their parts."""
         base = self._results_of(state, ranked[0].look)
-        before = float(base.losses.mean()) if base else state.loss
+        before = base.loss if base else state.loss
         by_price = sorted(ranked, key=lambda outcome: self._price(outcome, before, state))
         self._look_at_first_joints((ranked, by_price), limits, state)
         joints = [
@@ -181,10 +181,14 @@ class FastSearch(Search):
         done = [outcome for outcome in finalists if outcome.look == last]
         waiting = [outcome for outcome in finalists if outcome.look != last]
         if self.strategy.parts > 1 and last.steps > 1:
-            waiting = self._averaged(waiting, last, state)
-        sound = [outcome for outcome in waiting if not outcome.dropped]
-        made = self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in sound], state)
-        return kept([*done, *made, *(outcome for outcome in waiting if outcome.dropped)])
+            averaged = self._averaged(waiting, last, state)
+            waiting = [outcome for outcome in averaged if not outcome.dropped]
+            done += [outcome for outcome in averaged if outcome.dropped]
+            if self._results_of(state, last):
+                return kept([*done, *self._judged_in_parts(waiting, state)])
+        return kept(
+            [*done, *self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in waiting], state)]
+        )
 
     def _averaged(self, outcomes: Sequence[Outcome], last: Look, state: State) -> list[Outcome]:
         """The averages of their fine-tunes in parts, still to be evaluated; dropped if all parts were.
@@ -208,9 +212,34 @@ class FastSearch(Search):
         return [Look(steps, self._looks[0].images, part) for part in range(self.strategy.parts)]
 
     def _average(self, parts: Sequence[Outcome], last: Look) -> Outcome:
-        target = parts[0].weights.with_suffix(".average.safetensors")
+        target = self.folder.proposal_weights(parts[0].proposal, last)
         average_weights([part.weights for part in parts], target)
         return replace(parts[0], look=last, weights=target)
+
+    def _judged_in_parts(self, averages: Sequence[Outcome], state: State) -> list[Outcome]:
+        """What they are worth on all hold-out images, each part of the images looked at by another worker."""
+        every = self.strategy.parts
+        made = self.maker.fulfil(
+            [
+                Request(average.proposal, replace(average.look, part=part, every=every), average)
+                for average in averages
+                for part in range(every)
+            ],
+            state,
+        )
+        return [
+            self._judged(average, [part for part in made if part.proposal == average.proposal]) for average in averages
+        ]
+
+    def _judged(self, average: Outcome, parts: Sequence[Outcome]) -> Outcome:
+        for part in parts:
+            if part.dropped:
+                return part
+        results = interleaved([_image_results([part])[part.proposal.group] for part in parts])
+        save_image_results(results, image_results_path(average.weights))
+        outcome = replace(average, score=results.score, loss=results.loss, seconds=0.0)  # the parts have the time
+        self.maker.note(outcome)
+        return outcome
 
 
 def make_search(strategy: Strategy, holdout_images: int, **parts: Any) -> Search:

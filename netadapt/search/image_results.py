@@ -7,6 +7,7 @@ right or wrong for both.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def difference(ours: Tensor, theirs: Tensor) -> Difference:
     if len(pairs) < 2:
         return Difference(float(pairs.sum()), math.inf)
     return Difference(float(pairs.mean()), float(pairs.std()) / math.sqrt(len(pairs)))
+
+
+def interleaved(parts: Sequence[ImageResults]) -> ImageResults:
+    """The results of all images, of which each part has every ``len(parts)``-th, beginning with its own number."""
+    count = sum(len(part.scores) for part in parts)
+    whole = ImageResults(torch.empty(count), torch.empty(count))
+    for number, part in enumerate(parts):
+        whole.scores[number :: len(parts)] = part.scores
+        whole.losses[number :: len(parts)] = part.losses
+    return whole
 
 
 def save_image_results(results: ImageResults, path: Path) -> None:

@@ -64,6 +64,11 @@ class ProposalMaker:
         self.executor.run([self._order(request, state) for request in missing], take)
         return [outcome for outcome in made.values() if outcome is not None]
 
+    def note(self, outcome: Outcome) -> None:
+        """Journal an outcome that was put together from others; once, even if the search is resumed after it."""
+        if self.folder.outcome(outcome.proposal, outcome.look) is None:
+            self.folder.record("proposal", outcome=outcome.to_json())
+
     def _order(self, request: Request, state: State) -> Order:
         proposal, look, before = request.proposal, request.look, request.earlier
         return Order(

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from netadapt.search.proposals import Proposal
+from netadapt.train.data.types import Split
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,19 @@ class Look:
     """How far a proposal is taken: steps of short-term fine-tune in all, and hold-out images it is judged by.
 
     Without steps, batch normalisation's statistics are taken anew and nothing is trained. None are all images. `part`
-    tells parts of a divided fine-tune apart, each with batches of its own; None is a fine-tune in one piece, or the
-    average of all parts.
+    tells parts of divided work apart; None is work in one piece, or all parts put together. Each part of a fine-tune
+    has batches of its own; a part of an evaluation has every `every`-th image, from number `part` on.
     """
 
     steps: int
     images: int | None = None
     part: int | None = None
+    every: int | None = None
+
+    def sample(self, split: Split) -> Split:
+        """The images of a split that the look is at."""
+        chosen = split if self.images is None else split.sample(self.images)
+        return chosen if self.every is None else chosen.part(np.arange(self.part or 0, len(chosen), self.every))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from netadapt.search.outcome import Look
 from netadapt.train.task import ImageResults
 
 #: Part of the hold-out images that the first look of a growing slice takes, and the fewest that say anything.
-_SLICE = 0.2
+_SLICE = 0.1
 _FEWEST_IMAGES = 500
 #: Part of the short-term fine-tune after which a race is looked at once more before its end.
 _EARLY = 0.25
@@ -36,7 +36,7 @@ def behind(results: Mapping[str, ImageResults], places: int = 1) -> set[str]:
 
 def tied(results: Mapping[str, ImageResults]) -> bool:
     """Whether none can have a lead in score over the one of lowest loss that is worth finding out."""
-    best = min(results.values(), key=lambda found: float(found.losses.mean()))
+    best = min(results.values(), key=lambda found: found.loss)
     return all(difference(best.scores, other.scores).exceeds(-_IMMATERIAL) for other in results.values())
 
 

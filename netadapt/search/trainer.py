@@ -108,9 +108,7 @@ class ProposalTrainer:
         )
 
     def _evaluate(self, module: nn.Module, order: Order) -> Evaluation:
-        holdout = self.dataset.holdout
-        sample = holdout if order.look.images is None else holdout.sample(order.look.images)
-        return evaluate(module, self.task, sample, self.dataset, device=self.device)
+        return evaluate(module, self.task, order.look.sample(self.dataset.holdout), self.dataset, device=self.device)
 
     def _source_network(self, order: Order) -> nn.Module:
         """The network that all proposals of an iteration start from; kept, as they come one after another."""

@@ -23,6 +23,16 @@ class ImageResults:
     scores: Tensor
     losses: Tensor
 
+    @property
+    def score(self) -> float:
+        """Return the mean score."""
+        return float(self.scores.double().mean())
+
+    @property
+    def loss(self) -> float:
+        """Return the mean loss."""
+        return float(self.losses.double().mean())
+
     def sample(self, count: int) -> ImageResults:
         """Return the results of the images that `Split.sample` takes of the whole split, in its order."""
         chosen = torch.from_numpy(sample_positions(len(self.scores), count))
@@ -34,7 +44,7 @@ class Evaluation:
     """How good a network is on one split: ``score`` (higher is better), mean ``loss``, and the number of images.
 
     ``images`` tells it for each image, so that two networks can be compared on the same ones; a task for which that
-    makes no sense leaves it None.
+    makes no sense leaves it None. ``score`` and ``loss`` are then the means of what it tells.
     """
 
     score: float

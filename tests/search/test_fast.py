@@ -28,7 +28,7 @@ IDEAS = {
     "fast": FAST,
 }
 KILLS = 12
-WHOLE = {"steps": 3, "images": None, "part": None}
+WHOLE = {"steps": 3, "images": None, "part": None, "every": None}
 
 
 def options(strategy: Strategy = FAST, **changes: object) -> Options:
@@ -86,10 +86,18 @@ def test_joint_networks_are_fine_tuned_in_halves_and_then_judged_by_all_images(
     made = [entry["outcome"] for entry in journal(tmp_path, "proposal")]
     tuned = [outcome for outcome in made if outcome["look"]["steps"]]
     halves = [outcome for outcome in tuned if outcome["look"]["part"] is not None]
-    # Of three steps each half has two.
-    assert {(outcome["look"]["steps"], outcome["look"]["part"]) for outcome in halves} == {(2, 0), (2, 1)}
+    # Of three steps each half has two; then each looks at half of the images.
+    seen = [(look["steps"], look["part"], look["every"]) for look in (outcome["look"] for outcome in halves)]
+    assert set(seen) == {(2, 0, None), (2, 1, None), (3, 0, 2), (3, 1, 2)}
     wholes = [outcome for outcome in tuned if outcome["look"] == WHOLE]
-    assert len(halves) == 2 * len(wholes) == len(tuned) - len(wholes)
+    assert len(halves) == 4 * len(wholes) == len(tuned) - len(wholes)
+    for whole in wholes:
+        of_halves = [
+            outcome["score"]
+            for outcome in halves
+            if outcome["look"]["every"] and outcome["proposal"] == whole["proposal"]
+        ]
+        assert whole["score"] == pytest.approx(sum(of_halves) / 2)
     assert len(wholes) >= summary["iterations"]
 
 
