@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from netadapt.errors import RunError
-from netadapt.search.image_results import Difference, difference, load_image_results, save_image_results
+from netadapt.search.image_results import Difference, difference, interleaved, load_image_results, save_image_results
+from netadapt.search.outcome import Look
+from netadapt.train.data.types import Split
 from netadapt.train.task import ImageResults
 
 
@@ -32,6 +35,16 @@ def test_results_survive_the_file(tmp_path: Path) -> None:
     assert found.losses.tolist() == [0.25, 3.5]
 
 
+def test_parts_of_an_evaluation_are_put_together_in_the_order_of_the_images() -> None:
+    split = Split(np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1), np.arange(5))
+    parts = [Look(3, part=part, every=2).sample(split).labels for part in (0, 1)]
+    assert [part.tolist() for part in parts] == [[0, 2, 4], [1, 3]]
+    whole = interleaved([ImageResults(torch.tensor(part / 4), torch.tensor(part / 2)) for part in parts])
+    assert whole.scores.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert whole.losses.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert (whole.score, whole.loss) == (0.5, 1.0)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"{}"])
 def test_a_damaged_file_says_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.safetensors"
@@ -41,10 +54,6 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_sample_is_that_of_the_split() -> None:
-    import numpy as np
-
-    from netadapt.train.data.types import Split
-
     split = Split(np.zeros((10, 1, 2, 2), np.uint8), np.arange(10))
     all_results = ImageResults(torch.arange(10.0), -torch.arange(10.0))
     for count in (1, 4, 10, 11):
