@@ -184,7 +184,7 @@ class FastSearch(Search):
             averaged = self._averaged(waiting, last, state)
             waiting = [outcome for outcome in averaged if not outcome.dropped]
             done += [outcome for outcome in averaged if outcome.dropped]
-            if self._results_of(state, last):
+            if self._results_of(state, last) and self.holdout_images >= self.strategy.parts:
                 return kept([*done, *self._judged_in_parts(waiting, state)])
         return kept(
             [*done, *self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in waiting], state)]

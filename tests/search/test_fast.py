@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from killing import check_that_killed_runs_end_with_the_same_networks
-from small_search import products, small_adaptation, small_network, small_options
+from small_search import products, small_adaptation, small_dataset, small_network, small_options
 from test_adaptation import Brightness, Diverging
 from torch import Tensor, nn
 
 from netadapt.errors import BudgetError, RunError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
+from netadapt.search.adapt import Adaptation
 from netadapt.search.options import Options
 from netadapt.search.strategy import FAST, PAPER, Strategy, find_strategy
 from netadapt.train.task import Classification
@@ -99,6 +100,14 @@ def test_joint_networks_are_fine_tuned_in_halves_and_then_judged_by_all_images(
         ]
         assert whole["score"] == pytest.approx(sum(of_halves) / 2)
     assert len(wholes) >= summary["iterations"]
+
+
+def test_a_single_holdout_image_is_not_divided(device: Device, table: Table, tmp_path: Path) -> None:
+    dataset = small_dataset()
+    single = replace(dataset, holdout=dataset.holdout.sample(1))
+    search = Adaptation(small_network(), single, device, table, options(), tmp_path, task=Classification())
+    assert search.run()["budget_met"]
+    assert not any(entry["outcome"]["look"]["every"] for entry in journal(tmp_path, "proposal"))
 
 
 class DivergingOnce(Classification):
