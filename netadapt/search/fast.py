@@ -1,6 +1,7 @@
 """A search that reaches the budget in a fraction of the paper's time, out of ideas that can each be used alone.
 
-- Racing: proposals advance in rounds, and those that are behind with confidence, on the same hold-out images, stop.
+- Racing: proposals advance in rounds, and those that are behind with confidence, on the same hold-out images, stop;
+  groups that did worst sit the next race out.
 - Several groups an iteration: the best proposals are joined, as many as the step asks for, if their joint loss is about
   what their losses alone add up to.
 - Steps grow while accuracy does not suffer.
@@ -50,7 +51,7 @@ class FastSearch(Search):
         return AdaptiveSteps(self.schedule).limits(state.resources, history)
 
     def proposals(self, limits: Resources, state: State) -> list[Proposal]:
-        """A proposal for each group that saves its part of the step.
+        """A proposal for each group that saves its part of the step, but for those that rest.
 
         Raises:
             DeadEnd: there is none.
@@ -60,7 +61,23 @@ class FastSearch(Search):
         part = {
             metric: state.resources[metric] - (state.resources[metric] - limits[metric]) / parts for metric in limits
         }
-        return super().proposals(part, state)
+        found = super().proposals(part, state)
+        if not self.strategy.racing:
+            return found
+        resting = self._resting(state)
+        racing = [proposal for proposal in found if proposal.group not in resting]
+        # Fewer could not reach the step together.
+        return racing if len(racing) >= parts else found
+
+    def _resting(self, state: State) -> set[str]:
+        """The groups that did worst in the last race, up to half of them. Whoever rested then is not among them."""
+        raced = {
+            outcome.proposal.group: outcome.loss
+            for outcome in self.folder.outcomes(state.iteration - 1)
+            if outcome.look == self._looks[0] and outcome.proposal.group in self.allowed and not outcome.dropped
+        }
+        worst_first = sorted(raced, key=lambda group: (-raced[group], group))
+        return set(worst_first[: len(raced) // 2])
 
     def best(self, proposals: Sequence[Proposal], limits: Resources, state: State) -> Outcome:
         """Race the proposals, join the best of them if several groups may be narrowed, and fine-tune what is left.

@@ -12,7 +12,8 @@ class Strategy:
     """Which ideas a search uses; with none of them it is Algorithm 1 of the paper.
 
     Attributes:
-        racing: proposals advance in rounds of short-term steps, and those that are behind with confidence stop.
+        racing: proposals advance in rounds of short-term steps, and those that are behind with confidence stop; groups
+            that did worst sit the next race out.
         groups: at most so many groups are narrowed in an iteration, if their narrowing hardly interacts.
         adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
         growing_slices: first looks take a part of the hold-out images only.

@@ -80,6 +80,20 @@ def test_a_race_takes_fewer_steps_for_the_same_number_of_proposals(
     assert {outcome["look"]["steps"] for outcome in first} >= {0, 3}
 
 
+def test_the_group_that_did_worst_sits_the_next_race_out(device: Device, table: Table, tmp_path: Path) -> None:
+    asked = small_options(["macs=0.15x"], iterations=10, strategy=IDEAS["racing"])
+    small_adaptation(device, table, tmp_path, asked).run()
+    races: dict[int, dict[str, float]] = {}
+    for entry in journal(tmp_path, "proposal"):
+        proposal, look = entry["outcome"]["proposal"], entry["outcome"]["look"]
+        if look["steps"] == 0:
+            races.setdefault(proposal["iteration"], {})[proposal["group"]] = entry["outcome"]["loss"]
+    assert len(races[0]) > 1
+    worst = max(races[0], key=lambda group: races[0][group])
+    assert races[1].keys() == races[0].keys() - {worst}
+    assert worst in races[2]
+
+
 def test_joint_networks_are_fine_tuned_in_halves_and_then_judged_by_all_images(
     device: Device, table: Table, tmp_path: Path
 ) -> None:

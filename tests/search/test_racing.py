@@ -12,9 +12,9 @@ def results(right: int, loss: float, images: int = 1000) -> ImageResults:
 
 
 def test_a_race_begins_without_training_and_ends_with_all_of_it() -> None:
-    assert looks(100, 5000, racing=True, growing=True) == [Look(0, 1000), Look(0), Look(25), Look(100)]
+    assert looks(100, 8000, racing=True, growing=True) == [Look(0, 800), Look(0), Look(25), Look(100)]
     assert looks(100, 5000, racing=True, growing=False) == [Look(0), Look(25), Look(100)]
-    assert looks(100, 5000, racing=False, growing=True) == [Look(100, 1000), Look(100)]
+    assert looks(100, 8000, racing=False, growing=True) == [Look(100, 800), Look(100)]
     assert looks(100, 5000, racing=False, growing=False) == [Look(100)]
 
 
