@@ -17,8 +17,8 @@ class Strategy:
         groups: at most so many groups are narrowed in an iteration, if their narrowing hardly interacts.
         adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
         growing_slices: first looks take a part of the hold-out images only.
-        parts: joint networks, and finalists of a race, are fine-tuned in so many parts at the same time, each with its
-            share of the steps and batches of its own; their weights are averaged.
+        parts: joint networks, and finalists of a race, are fine-tuned in so many parts at the same time, each with
+            batches of its own and fewer steps, two thirds if there are two; their weights are averaged.
 
     Raises:
         BudgetError: fewer than one group an iteration, or than one part.

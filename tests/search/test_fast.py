@@ -94,25 +94,27 @@ def test_the_group_that_did_worst_sits_the_next_race_out(device: Device, table: 
     assert worst in races[2]
 
 
-def test_joint_networks_are_fine_tuned_in_halves_and_then_judged_by_all_images(
+def test_joint_networks_are_fine_tuned_in_two_parts_and_then_judged_by_all_images(
     device: Device, table: Table, tmp_path: Path
 ) -> None:
-    summary = small_adaptation(device, table, tmp_path, options()).run()
+    asked = options()
+    asked = replace(asked, short_term=replace(asked.short_term, steps=6))
+    summary = small_adaptation(device, table, tmp_path, asked).run()
     made = [entry["outcome"] for entry in journal(tmp_path, "proposal")]
     tuned = [outcome for outcome in made if outcome["look"]["steps"]]
-    halves = [outcome for outcome in tuned if outcome["look"]["part"] is not None]
-    # Of three steps each half has two; then each looks at half of the images.
-    seen = [(look["steps"], look["part"], look["every"]) for look in (outcome["look"] for outcome in halves)]
-    assert set(seen) == {(2, 0, None), (2, 1, None), (3, 0, 2), (3, 1, 2)}
-    wholes = [outcome for outcome in tuned if outcome["look"] == WHOLE]
-    assert len(halves) == 4 * len(wholes) == len(tuned) - len(wholes)
+    parts = [outcome for outcome in tuned if outcome["look"]["part"] is not None]
+    # Of six steps each part has two thirds; then each looks at half of the images.
+    seen = [(look["steps"], look["part"], look["every"]) for look in (outcome["look"] for outcome in parts)]
+    assert set(seen) == {(4, 0, None), (4, 1, None), (6, 0, 2), (6, 1, 2)}
+    wholes = [outcome for outcome in tuned if outcome["look"] == {**WHOLE, "steps": 6}]
+    assert len(parts) == 4 * len(wholes) == len(tuned) - len(wholes)
     for whole in wholes:
-        of_halves = [
+        of_parts = [
             outcome["score"]
-            for outcome in halves
+            for outcome in parts
             if outcome["look"]["every"] and outcome["proposal"] == whole["proposal"]
         ]
-        assert whole["score"] == pytest.approx(sum(of_halves) / 2)
+        assert whole["score"] == pytest.approx(sum(of_parts) / 2)
     assert len(wholes) >= summary["iterations"]
 
 
