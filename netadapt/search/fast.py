@@ -33,6 +33,9 @@ from netadapt.search.strategy import PAPER, Strategy
 from netadapt.train.task import ImageResults
 from netadapt.zoo.weight_files import average_weights
 
+#: A step of less than this part of what was asked for would make too many iterations.
+_SMALLEST_PART = 0.125
+
 
 @dataclass(frozen=True, kw_only=True)
 class FastSearch(Search):
@@ -57,17 +60,26 @@ class FastSearch(Search):
             DeadEnd: there is none.
 
         """
-        parts = self.strategy.groups
-        part = {
-            metric: state.resources[metric] - (state.resources[metric] - limits[metric]) / parts for metric in limits
-        }
-        found = super().proposals(part, state)
+        found = self._saving(1 / self.strategy.groups, limits, state)
         if not self.strategy.racing:
             return found
         resting = self._resting(state)
         racing = [proposal for proposal in found if proposal.group not in resting]
         # Fewer could not reach the step together.
-        return racing if len(racing) >= parts else found
+        return racing if len(racing) >= self.strategy.groups else found
+
+    def _saving(self, part: float, limits: Resources, state: State) -> list[Proposal]:
+        """A proposal for each group that saves a part of the step; with adaptive steps a smaller part, if none can."""
+        cost = {
+            metric: state.resources[metric] - (state.resources[metric] - limits[metric]) * part for metric in limits
+        }
+        try:
+            return super().proposals(cost, state)
+        except DeadEnd:
+            smaller = part / 2
+            if not self.strategy.adaptive_steps or smaller * self.strategy.groups < _SMALLEST_PART:
+                raise
+            return self._saving(smaller, limits, state)
 
     def _resting(self, state: State) -> set[str]:
         """The groups that did worst in the last race, up to half of them. Whoever rested then is not among them."""

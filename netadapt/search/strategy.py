@@ -14,8 +14,10 @@ class Strategy:
     Attributes:
         racing: proposals advance in rounds of short-term steps, and those that are behind with confidence stop; groups
             that did worst sit the next race out.
-        groups: at most so many groups are narrowed in an iteration, if their narrowing hardly interacts.
-        adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does.
+        groups: each proposal saves one part in so many of the step, and as many of them are joined as reach it
+            together, if their narrowing hardly interacts.
+        adaptive_steps: steps grow while accuracy does not suffer, and shrink when it does or when no group can save its
+            part.
         growing_slices: first looks take a part of the hold-out images only.
         parts: joint networks, and finalists of a race, are fine-tuned in so many parts at the same time, each with
             batches of its own and fewer steps, two thirds if there are two; their weights are averaged.
