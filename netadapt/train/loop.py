@@ -18,6 +18,7 @@ from netadapt.errors import NonFiniteLossError, UnknownNameError
 from netadapt.train.batches import Augmentation, Normalisation, augment, random_batches, take
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.device import CPU
+from netadapt.train.memory import keep_freed_memory
 from netadapt.train.task import Evaluation, Task
 
 Schedule = Literal["cosine", "onecycle"]
@@ -85,6 +86,7 @@ def fine_tune(
         NonFiniteLossError: the loss became NaN or infinite; the weights are those before that step.
 
     """
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(seed)
     normalise = Normalisation.of(dataset, device)
     total = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from netadapt.train.memory import (
     TrainingMemory,
     free_memory_bytes,
     give_back_memory,
+    keep_freed_memory,
     peak_memory_bytes,
     reset_peak_memory,
 )
@@ -77,6 +79,22 @@ def test_holes_are_given_back_by_large_processes(
         return before - resident() + 0 * len(last)
 
     assert in_child(difference) == pytest.approx(given_back, abs=SLACK)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_what_a_step_of_training_frees_is_there_for_the_next() -> None:
+    def pages_taken() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        activations = [bytearray(12 * 2**20) for _ in range(10)]
+        del activations
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def first_and_second_step() -> tuple[int, int]:
+        keep_freed_memory()
+        return pages_taken(), pages_taken()
+
+    first, second = in_child(first_and_second_step)
+    assert second <= 0.1 * first  # which is few where pages are huge
 
 
 def test_without_proc_the_peak_of_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
