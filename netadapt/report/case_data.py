@@ -212,8 +212,9 @@ class Ablations(_Part):
 
 
 class CostOfRun(_Part):
-    """What a search took."""
+    """What a search took; version 1 had one seed and did not tell it."""
 
+    seed: int = 0
     label: str
     workers: int
     wall_s: float

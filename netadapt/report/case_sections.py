@@ -327,6 +327,7 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
     rows = tuple(
         (
             run.label,
+            str(run.seed),
             str(run.workers),
             amounts.number(run.wall_s),
             amounts.number(run.training_s),
@@ -338,6 +339,7 @@ def _search_cost(found: Found, origin: Origin, prefix: str) -> list[Block | None
     )
     columns = (
         "run",
+        "seed",
         "workers",
         "wall time, s",
         "training in all workers, s",

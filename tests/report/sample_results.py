@@ -130,6 +130,7 @@ def host_cases() -> list[CaseResult]:
     ]
     runs = [
         {
+            "seed": 0,
             "label": "filled table",
             "workers": workers,
             "wall_s": 300 / workers,
