@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -14,8 +15,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name of this process makes it unique among those that write the same file at the same time.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process and thread make its name unique among those that write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)

@@ -1,5 +1,6 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,12 @@ def test_files_have_the_permissions_of_ordinary_ones(tmp_path: Path) -> None:
 def test_folders_are_made(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "b" / "file", b"content")
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
+
+
+def test_threads_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([thread]) * 100_000 for thread in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(write_atomically, [path] * 100, contents * 25):
+            assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
