@@ -195,6 +195,16 @@ def test_a_local_cluster_ends_with_the_search(tmp_path: Path, ending: signal.Sig
         wait_until(lambda: not any(is_running(pid) for pid in session), limit_s=10)
 
 
+def test_a_local_cluster_ends_even_if_its_raylet_hangs(tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, "ray:1")
+    session = [int(pid) for pid in subprocess.check_output(["pgrep", "-s", str(driver.pid)], text=True).split()]
+    (raylet,) = (pid for pid in session if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet")
+    os.kill(raylet, signal.SIGSTOP)
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=60)
+    wait_until(lambda: not any(is_running(pid) for pid in session), limit_s=10)
+
+
 def test_a_local_cluster_has_a_token_of_its_own_and_listens_to_this_machine_alone(tmp_path: Path) -> None:
     driver = start_driver(tmp_path, "ray:1", HOME=str(tmp_path / "home"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="")
     session = subprocess.check_output(["pgrep", "-s", str(driver.pid)], text=True).split()

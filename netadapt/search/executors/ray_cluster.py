@@ -6,12 +6,15 @@ import logging
 import os
 import re
 import secrets
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import ray
 from ray._private import ray_constants
@@ -22,6 +25,8 @@ from netadapt.search.executors.workers import START_HINT
 
 #: A busy head node now and then fails to start the process that serves a client.
 _CONNECTION_TRIES = 3
+#: How long a local cluster is given to end by itself, which takes three seconds.
+_SHUTDOWN_LIMIT_S = 15.0
 _TOKEN_HINT = "if it has a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to it"
 
 
@@ -47,7 +52,7 @@ def local_cluster(processors: int) -> Iterator[str]:
                 raise RunError(f"Ray cannot be started on this machine: {first_line(error)}") from error
             yield str(folder.path / "scratch")
         finally:
-            ray.shutdown()
+            _end_local_cluster()
             folder.remove()
 
 
@@ -96,6 +101,41 @@ def _start(processors: int, folder: Path) -> None:
             _temp_dir=str(folder),
             _node_ip_address="127.0.0.1",
         )
+
+
+def _end_local_cluster() -> None:
+    """End all of it, whatever state it is in: `ray.shutdown` waits without limit for a raylet that hangs."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(process) for process in _local_processes()]
+        overdue = threading.Timer(_SHUTDOWN_LIMIT_S, _kill, [processes])
+        overdue.start()
+        try:
+            ray.shutdown()
+        finally:
+            overdue.cancel()
+            overdue.join()
+            # Servers of a raylet that was killed would notice after a minute.
+            _kill(processes)
+
+
+def _local_processes() -> Iterator[BinaryIO]:
+    """Handles [pidfd, Linux only] of the processes that Ray started here, and of those that they started."""
+    node = ray._private.worker._global_node
+    if node is None or not hasattr(os, "pidfd_open"):
+        return
+    waiting = [started.process.pid for group in node.all_processes.values() for started in group]
+    while waiting:
+        process = waiting.pop()
+        with suppress(OSError):  # it has ended
+            yield os.fdopen(os.pidfd_open(process), "rb", buffering=0)
+            for children in Path(f"/proc/{process}/task").glob("*/children"):
+                waiting += map(int, children.read_text().split())
+
+
+def _kill(processes: Sequence[BinaryIO]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
 
 
 @contextmanager
