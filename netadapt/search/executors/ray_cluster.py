@@ -128,7 +128,8 @@ def _local_processes() -> Iterator[BinaryIO]:
         process = waiting.pop()
         with suppress(OSError):  # it has ended
             yield os.fdopen(os.pidfd_open(process), "rb", buffering=0)
-            for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            with suppress(OSError):  # that thread has
                 waiting += map(int, children.read_text().split())
 
 
