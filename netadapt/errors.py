@@ -81,6 +81,10 @@ class BudgetError(NetAdaptError):
     """A budget that is already met, impossible, or out of the schedule's reach."""
 
 
+class TaskError(NetAdaptError):
+    """A task whose evaluation does not fit the images that it was given."""
+
+
 class NonFiniteLossError(NetAdaptError):
     """Training produced a loss that is NaN or infinite."""
 

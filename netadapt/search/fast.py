@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from netadapt.errors import TaskError
 from netadapt.search.algorithm import DeadEnd, Search, kept
 from netadapt.search.budget import Resources
 from netadapt.search.combining import combine, hardly_interact
@@ -209,15 +210,16 @@ class FastSearch(Search):
         last = Look(self.short_term_steps)
         done = [outcome for outcome in finalists if outcome.look == last]
         waiting = [outcome for outcome in finalists if outcome.look != last]
-        if self.strategy.parts > 1 and last.steps > 1:
-            averaged = self._averaged(waiting, last, state)
-            waiting = [outcome for outcome in averaged if not outcome.dropped]
-            done += [outcome for outcome in averaged if outcome.dropped]
-            if self._results_of(state, last) and self.holdout_images >= self.strategy.parts:
-                return kept([*done, *self._judged_in_parts(waiting, state)])
-        return kept(
-            [*done, *self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in waiting], state)]
-        )
+        if self.strategy.parts == 1 or last.steps < 2:
+            return kept([*done, *self._whole(waiting, last, state)])
+        averages = self._averaged(waiting, last, state)
+        failed = [average for average in averages if average.dropped]
+        sound = [average for average in averages if not average.dropped]
+        return kept([*done, *failed, *self._judged(sound, last, state)])
+
+    def _whole(self, outcomes: Sequence[Outcome], last: Look, state: State) -> list[Outcome]:
+        """Outcomes taken to the last look in one piece: by the steps that are left, if any, and an evaluation."""
+        return self.maker.fulfil([Request(outcome.proposal, last, outcome) for outcome in outcomes], state)
 
     def _averaged(self, outcomes: Sequence[Outcome], last: Look, state: State) -> list[Outcome]:
         """The averages of their fine-tunes in parts, still to be evaluated; dropped if all parts were.
@@ -229,7 +231,7 @@ class FastSearch(Search):
         made = self.maker.fulfil(requests, state)
         averages = []
         for outcome in outcomes:
-            parts = [part for part in made if part.proposal == outcome.proposal]
+            parts = _of(outcome, made)
             sound = [part for part in parts if not part.dropped]
             averages.append(self._average(sound, last) if sound else parts[0])
         return averages
@@ -249,26 +251,24 @@ class FastSearch(Search):
         average_weights([part.weights for part in parts], target)
         return replace(parts[0], look=last, weights=target)
 
-    def _judged_in_parts(self, averages: Sequence[Outcome], state: State) -> list[Outcome]:
+    def _judged(self, averages: Sequence[Outcome], last: Look, state: State) -> list[Outcome]:
         """What they are worth on all hold-out images, each part of the images looked at by another worker."""
         every = self.strategy.parts
-        made = self.maker.fulfil(
-            [
-                Request(average.proposal, replace(average.look, part=part, every=every), average)
-                for average in averages
-                for part in range(every)
-            ],
-            state,
-        )
-        return [
-            self._judged(average, [part for part in made if part.proposal == average.proposal]) for average in averages
+        if self.holdout_images < every or self._results_of(state, last) is None:
+            return self._whole(averages, last, state)
+        requests = [
+            Request(average.proposal, replace(last, part=part, every=every), average)
+            for average in averages
+            for part in range(every)
         ]
+        made = self.maker.fulfil(requests, state)
+        return [self._put_together(average, _of(average, made)) for average in averages]
 
-    def _judged(self, average: Outcome, parts: Sequence[Outcome]) -> Outcome:
+    def _put_together(self, average: Outcome, parts: Sequence[Outcome]) -> Outcome:
         for part in parts:
             if part.dropped:
                 return part
-        results = interleaved([_image_results([part])[part.proposal.group] for part in parts])
+        results = interleaved([_told(part) for part in parts])
         save_image_results(results, image_results_path(average.weights))
         outcome = replace(average, score=results.score, loss=results.loss, seconds=0.0)  # the parts have the time
         self.maker.note(outcome)
@@ -286,3 +286,24 @@ def _image_results(outcomes: Sequence[Outcome]) -> dict[str, ImageResults]:
     """What is known of each hold-out image, by group; nothing if it is not known for all."""
     found = {outcome.proposal.group: load_image_results(image_results_path(outcome.weights)) for outcome in outcomes}
     return {group: results for group, results in found.items() if results is not None} if all(found.values()) else {}
+
+
+def _told(outcome: Outcome) -> ImageResults:
+    """What the task told of each image.
+
+    Raises:
+        TaskError: it told nothing, though it did of the network before.
+
+    """
+    found = load_image_results(image_results_path(outcome.weights))
+    if found is None:
+        raise TaskError(
+            f"the task told how good the network of iteration {outcome.proposal.iteration} is on each hold-out image, "
+            f"but not how good {outcome.proposal.group} is; Evaluation.images is given always or never"
+        )
+    return found
+
+
+def _of(outcome: Outcome, made: Sequence[Outcome]) -> list[Outcome]:
+    """What was made of the same proposal."""
+    return [other for other in made if other.proposal == outcome.proposal]

@@ -123,8 +123,8 @@ class RunFolder:
 
     def outcomes(self, iteration: int) -> list[Outcome]:
         """All outcomes of an iteration, in the order in which they were made; weights may be gone."""
-        made = (Outcome.from_json(entry["outcome"]) for entry in self.events if entry["event"] == "proposal")
-        return [outcome for outcome in made if outcome.proposal.iteration == iteration]
+        made = (entry["outcome"] for entry in self.events if entry["event"] == "proposal")
+        return [Outcome.from_json(fields) for fields in made if fields["proposal"]["iteration"] == iteration]
 
     def weights(self, iteration: int) -> Path:
         """Weights of the accepted network of an iteration; 0 is the original."""

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from netadapt.errors import NonFiniteLossError, UnknownNameError
+from netadapt.errors import NonFiniteLossError, TaskError, UnknownNameError
 from netadapt.train.batches import Augmentation, Normalisation, augment, random_batches, take
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.device import CPU
@@ -122,7 +122,12 @@ def evaluate(
     batch_size: int | None = None,
     device: str = CPU,
 ) -> Evaluation:
-    """Return score and loss of ``module`` on ``split``, normalised as ``dataset`` is; the module stays as it came."""
+    """Return score and loss of ``module`` on ``split``, normalised as ``dataset`` is; the module stays as it came.
+
+    Raises:
+        TaskError: the task tells of single images, but not of as many as there are.
+
+    """
     normalise = Normalisation.of(dataset, device)
     batch_size = batch_size or _evaluation_batch(split, device)
 
@@ -135,9 +140,23 @@ def evaluate(
     module.eval()
     try:
         with _on(module, device), torch.inference_mode():
-            return task.evaluate(module, batches())
+            evaluation = task.evaluate(module, batches())
     finally:
         module.train(was_training)
+    _check_images(evaluation, len(split))
+    return evaluation
+
+
+def _check_images(evaluation: Evaluation, count: int) -> None:
+    """Two networks are compared image by image: one result for each, not for each object or pixel in it."""
+    if evaluation.images is None:
+        return
+    told = [tuple(values.shape) for values in (evaluation.images.scores, evaluation.images.losses)]
+    if told != [(count,)] * 2:
+        raise TaskError(
+            f"the task gave scores of shape {told[0]} and losses of shape {told[1]} for {count} images; "
+            f"Evaluation.images has one of each for every image, ({count},), or is None"
+        )
 
 
 def refresh_statistics(

@@ -44,7 +44,7 @@ class Evaluation:
     """How good a network is on one split: ``score`` (higher is better), mean ``loss``, and the number of images.
 
     ``images`` tells it for each image, so that two networks can be compared on the same ones; a task for which that
-    makes no sense leaves it None. Where it is told, ``score`` and ``loss`` are the means over all images.
+    makes no sense always leaves it None. Where it is told, ``score`` and ``loss`` are the means over all images.
     """
 
     score: float

@@ -12,13 +12,13 @@ from small_search import products, small_adaptation, small_dataset, small_networ
 from test_adaptation import Brightness, Diverging
 from torch import Tensor, nn
 
-from netadapt.errors import BudgetError, RunError, UnknownNameError
+from netadapt.errors import BudgetError, RunError, TaskError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.search.adapt import Adaptation
 from netadapt.search.options import Options
 from netadapt.search.strategy import FAST, PAPER, Strategy, find_strategy
-from netadapt.train.task import Classification
+from netadapt.train.task import Batches, Classification, Evaluation
 
 IDEAS = {
     "racing": Strategy(racing=True),
@@ -191,6 +191,19 @@ def test_a_task_without_results_of_single_images_is_searched_too(
     device: Device, table: Table, tmp_path: Path, idea: str
 ) -> None:
     assert small_adaptation(device, table, tmp_path, options(IDEAS[idea]), task=Brightness()).run()["budget_met"]
+
+
+class TellingOfWholeSplits(Classification):
+    """A task that tells of single images only when it sees all 100 of them."""
+
+    def evaluate(self, module: nn.Module, batches: Batches) -> Evaluation:
+        evaluation = super().evaluate(module, batches)
+        return evaluation if evaluation.count == 100 else replace(evaluation, images=None)
+
+
+def test_a_task_tells_of_single_images_always_or_never(device: Device, table: Table, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"network of iteration 0 .* Evaluation.images is given always or never"):
+        small_adaptation(device, table, tmp_path, options(), task=TellingOfWholeSplits()).run()
 
 
 def test_when_the_joint_networks_are_all_dropped_the_reason_is_told(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from netadapt.errors import NonFiniteLossError, UnknownNameError
+from netadapt.errors import NonFiniteLossError, TaskError, UnknownNameError
 from netadapt.train import Classification, Dataset, Evaluation, Split, TrainingOptions, evaluate, fine_tune
-from netadapt.train.task import Batches
+from netadapt.train.task import Batches, ImageResults
 
 OPTIONS = TrainingOptions(lr=0.05, batch_size=8)
 TASK = Classification()
@@ -92,6 +92,17 @@ def test_large_images_are_evaluated_few_at_a_time(dataset: Dataset, side: int, l
     split = Split(np.zeros((103, 1, side, side), np.uint8), np.zeros(103, np.int64))
     assert evaluate(nn.Identity(), Counting(), split, dataset).count == 103
     assert max(sizes) == largest
+
+
+def test_a_task_tells_of_each_image_or_of_none(dataset: Dataset) -> None:
+    class OfPixels(Classification):
+        def evaluate(self, module: nn.Module, batches: Batches) -> Evaluation:
+            results = ImageResults(torch.zeros(4, 9), torch.zeros(4, 9))
+            return Evaluation(0.0, 0.0, 4, results)
+
+    four = Split(np.zeros((4, 1, 3, 3), np.uint8), np.zeros(4, np.int64))
+    with pytest.raises(TaskError, match=r"scores of shape \(4, 9\) and losses of shape \(4, 9\) for 4 images"):
+        evaluate(small_network(), OfPixels(), four, dataset)
 
 
 def test_weights_stay_in_the_default_layout(dataset: Dataset) -> None:
