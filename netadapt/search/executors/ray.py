@@ -111,9 +111,12 @@ class RayExecutor:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             count, address = self._asked.count, self._asked.ray
-            cluster = local_cluster(count or 1) if address == LOCAL else running_cluster(address)
-            self._scratch = stack.enter_context(cluster)
-            stack.callback(self._stop)
+            if address == LOCAL:
+                # It ends with all its workers, within a limit; to stop them takes a cluster that answers.
+                self._scratch = stack.enter_context(local_cluster(count or 1))
+            else:
+                self._scratch = stack.enter_context(running_cluster(address))
+                stack.callback(self._stop)
             self._shared = self._share()
             self._last_up = time.monotonic()
             self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RayWorker)
