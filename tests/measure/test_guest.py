@@ -340,10 +340,7 @@ def test_closing_ends_a_run(installation):
 
 
 PROGRAM = """
-import signal
 import sys
-# A job in the background of a shell ignores it, and so would what it starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from netadapt.measure.platform import load_platform
 from netadapt.measure.simulator.device import SimulatedDevice
 from netadapt.network.workload import Workload

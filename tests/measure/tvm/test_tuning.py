@@ -232,10 +232,8 @@ class TestTuning:
         model, path = tmp_path / "layer.onnx", tmp_path / "records.json"
         model.write_bytes(MODEL)
         arguments = ["tune", str(model), "--trials", "2", "--records", str(path)]
-        # A job in the background of a shell ignores Ctrl-C, and so would what it starts.
-        heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         process = subprocess.Popen(
-            [sys.executable, "-c", heeding + "from netadapt.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from netadapt.cli import main; main()", *arguments],
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
