@@ -72,7 +72,7 @@ class Session:
         self._loaded = 0
         report("running")
         #: What the board says of itself; empty where the server is not netadapt's own.
-        self.description = _description(self._remote)
+        self.description = _description(self._remote, self._address)
         self._require_version()
 
     def load_vm(self, library: Library, target_kind: str, threads: int) -> VmProgram:
@@ -187,7 +187,7 @@ class Session:
             return _UNKNOWN_ENDING
         if (board.host, board.port) != (self._board.host, self._board.port):
             return _UNKNOWN_ENDING
-        ending: str | None = _description(remote).get("previous", _UNKNOWN_ENDING)
+        ending: str | None = _description(remote, self._address).get("previous", _UNKNOWN_ENDING)
         return ending
 
 
@@ -320,13 +320,23 @@ def _other_tvm(address: str, found: str) -> DeviceError:
     )
 
 
-def _description(remote: Any) -> dict[str, Any]:
+def _description(remote: Any, address: str) -> dict[str, Any]:
+    """What a board says of itself; nothing if its server is not netadapt's own.
+
+    Raises:
+        DeviceLost: the session ended meanwhile.
+
+    """
     try:
-        describe = remote.get_function("netadapt.describe")
+        description: dict[str, Any] = json.loads(remote.get_function("netadapt.describe")())
     except AttributeError:
         return {}
-    description: dict[str, Any] = json.loads(describe())
-    return description
+    except Exception as error:  # TVM raises errors of many types
+        loss = DeviceLost(f"the board at {address} was lost before it said what it is: {_gist(str(error))}")
+    else:
+        return description
+    # Not in the handler: the error's frames hold what keeps the session open.
+    raise loss
 
 
 def _gist(text: str) -> str:

@@ -27,6 +27,7 @@ from board_servers import (
     stock_server,
     wait_until,
 )
+from tvm import rpc
 
 from netadapt.errors import (
     ClockZero,
@@ -43,6 +44,7 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.rpc.device import RpcDevice
 from netadapt.measure.rpc.private_tracker import PrivateTracker
+from netadapt.measure.rpc.session import _description
 from netadapt.measure.rpc.tracker import Tracker
 from netadapt.network.workload import Workload
 
@@ -299,6 +301,14 @@ def test_a_server_that_is_killed_while_a_model_runs(losing, port, link, folder):
     with device_server(port=port) as server:
         assert works(losing)
         assert nothing_is_left_on(server)
+
+
+def test_a_server_that_is_killed_before_it_has_said_what_it_is(port):
+    with device_server(port=port) as server:
+        remote = rpc.connect("127.0.0.1", port, session_timeout=60)
+        server.kill()
+        with pytest.raises(DeviceLost, match=f"the board at 127.0.0.1:{port} was lost before it said what it is"):
+            _description(remote, f"127.0.0.1:{port}")
 
 
 def test_a_server_that_is_stopped(losing, port):
