@@ -115,7 +115,7 @@ class Session:
         text = str(error)
         if "RPCSessionTimeoutError" in text:
             return self._overdue(name)
-        if self._answers():
+        if _answers(self._remote):
             return DeviceError(f"{name}: the board at {self._address} says: {_gist(text)}")
         # The board serves nobody else before it knows that this session is over.
         self._remote = None
@@ -141,14 +141,6 @@ class Session:
                 f"netadapt-device at {self._address} speaks version {board['protocol']} of its protocol, this netadapt"
                 f" version {_PROTOCOL}; install the same version of netadapt on both"
             )
-
-    def _answers(self) -> bool:
-        """Whether the session is alive: what failed was then an error that the board raised."""
-        try:
-            self._remote.get_function("tvm.rpc.server.workpath")
-        except Exception:
-            return False
-        return True
 
     def _overdue(self, name: str) -> SessionTimeout:
         return SessionTimeout(
@@ -325,18 +317,35 @@ def _description(remote: Any, address: str) -> dict[str, Any]:
 
     Raises:
         DeviceLost: the session ended meanwhile.
+        DeviceError: the board cannot say it.
 
     """
     try:
-        description: dict[str, Any] = json.loads(remote.get_function("netadapt.describe")())
+        return _what_it_says(remote)
+    except Exception as error:  # TVM raises errors of many types
+        gist = _gist(str(error))
+    # Not in the handler: the error's frames hold what keeps the session open.
+    if _answers(remote):
+        raise DeviceError(f"the board at {address} cannot say what it is: {gist}")
+    raise DeviceLost(f"the board at {address} was lost before it said what it is: {gist}")
+
+
+def _what_it_says(remote: Any) -> dict[str, Any]:
+    try:
+        describe = remote.get_function("netadapt.describe")
     except AttributeError:
         return {}
-    except Exception as error:  # TVM raises errors of many types
-        loss = DeviceLost(f"the board at {address} was lost before it said what it is: {_gist(str(error))}")
-    else:
-        return description
-    # Not in the handler: the error's frames hold what keeps the session open.
-    raise loss
+    description: dict[str, Any] = json.loads(describe())
+    return description
+
+
+def _answers(remote: Any) -> bool:
+    """Whether a session is alive: what failed was then an error that the board raised."""
+    try:
+        remote.get_function("tvm.rpc.server.workpath")
+    except Exception:
+        return False
+    return True
 
 
 def _gist(text: str) -> str:

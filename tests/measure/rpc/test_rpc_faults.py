@@ -311,6 +311,19 @@ def test_a_server_that_is_killed_before_it_has_said_what_it_is(port):
             _description(remote, f"127.0.0.1:{port}")
 
 
+def test_a_server_that_cannot_say_what_it_is(port):
+    class Confused:
+        """A session whose board says something else than it should; all else is that of a real one."""
+
+        def __init__(self, remote):
+            self.get_function = lambda name: str if name == "netadapt.describe" else remote.get_function(name)
+
+    with device_server(port=port):
+        remote = rpc.connect("127.0.0.1", port, session_timeout=60)
+        with pytest.raises(DeviceError, match=f"the board at 127.0.0.1:{port} cannot say what it is: Expecting value"):
+            _description(Confused(remote), f"127.0.0.1:{port}")
+
+
 def test_a_server_that_is_stopped(losing, port):
     with device_server(port=port) as server:
         os.kill(server.pid, signal.SIGSTOP)
