@@ -1,4 +1,4 @@
-"""What `pytest --benchmark` takes and refuses; the benchmark itself is in bench/."""
+"""The options of `pytest --benchmark` and of the fuzz tests; the benchmark itself is in bench/."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import netadapt  # noqa: E402, F401 - before pytest puts the checkout first agai
 
 DEFAULT_PLATFORMS = ("ort-local", "sim-cortex-a72")
 #: Options that say something only with --benchmark.
-_DEPENDENT = ("platform", "profile", "case", "results", "work", "baseline")
+_DEPENDENT = ("platform", "case", "results", "work", "baseline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help=f"platform to run on, repeatable (default: {' and '.join(DEFAULT_PLATFORMS)})",
     )
-    group.addoption("--profile", metavar="quick|full", help="how much is run (default: quick)")
+    group.addoption(
+        "--profile",
+        metavar="quick|full",
+        help="how much is run (default: quick); without --benchmark, of the fuzz tests in tests/fuzz",
+    )
     group.addoption("--case", action="append", metavar="ID", help="case to run, repeatable (default: all)")
     group.addoption(
         "--results",
@@ -64,7 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     # Not in pytest_configure: bad input ends with a line and exit code 2, before pytest begins a session.
     if not config.getoption("benchmark"):
-        return _refuse_options_without_benchmark(config)
+        return _refuse_profile(config) or _refuse_options_without_benchmark(config)
     # As late as this, so that other tests do not wait for it.
     from bench.command import prepare
     from netadapt.errors import NetAdaptError
@@ -84,6 +88,11 @@ def pytest_collection_finish() -> None:
 def _refuse_options_without_benchmark(config: pytest.Config) -> int | None:
     given = [f"--{name}" for name in _DEPENDENT if config.getoption(name)]
     return _refuse(f"{', '.join(given)}: only with --benchmark") if given else None
+
+
+def _refuse_profile(config: pytest.Config) -> int | None:
+    profile = config.getoption("profile")
+    return None if profile in (None, "quick", "full") else _refuse(f"unknown profile {profile!r}: quick or full")
 
 
 def _refuse(message: str) -> int:
