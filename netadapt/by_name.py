@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from netadapt.measure.device import open_device
 from netadapt.network.network import analyse
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
-from netadapt.zoo.spec import NETWORKS, NetworkSpec
+from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.user_code import names_user_code
 
 OnFallback = Callable[[str, str, str], None]
@@ -48,7 +47,7 @@ def load_network_and_data(name: str, data: str, weights: Path | None) -> tuple[R
         UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used.
 
     """
-    if re.split("[:@]", name.strip())[0] not in NETWORKS and names_user_code(name):
+    if names_user_code(name):
         resolved = resolve(name, classes=None, in_channels=None, weights=weights)
         return resolved, load_dataset(data, _side(resolved))
     dataset = load_dataset(data, NetworkSpec.parse(name).size)

@@ -17,6 +17,10 @@ class UnknownNameError(NetAdaptError):
         self.name = name
 
 
+class OptionError(NetAdaptError):
+    """An option or argument whose value cannot be used: a number out of range, a file that cannot be written."""
+
+
 class DefinitionError(NetAdaptError):
     """A platform definition that cannot be used; lists every fault of the file at once."""
 

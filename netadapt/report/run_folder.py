@@ -325,7 +325,7 @@ def _last(events: list[_Event], kind: type[_Kind]) -> _Kind | None:
 
 
 def _original_widths(path: Path) -> _Widths:
-    from netadapt.zoo.weight_files import read_facts  # it needs torch
+    from netadapt.zoo.weight_header import read_facts
 
     weights = path / "weights" / "iteration-00.safetensors"
     widths = read_facts(weights).get("widths") if weights.is_file() else None

@@ -9,7 +9,7 @@ from netadapt.train.names import DATASETS
 
 if TYPE_CHECKING:
     from netadapt.train.batches import Augmentation
-    from netadapt.train.data import Dataset, Split, load_dataset
+    from netadapt.train.data import Dataset, Split, check_dataset, load_dataset
     from netadapt.train.fetch import fetch_fashion_mnist
     from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
     from netadapt.train.recipe import Epoch, TrainedNetwork, train_network
@@ -26,6 +26,7 @@ __all__ = [
     "Task",
     "TrainedNetwork",
     "TrainingOptions",
+    "check_dataset",
     "evaluate",
     "fetch_fashion_mnist",
     "fine_tune",
@@ -35,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "batches": ("Augmentation",),
-    "data": ("Dataset", "Split", "load_dataset"),
+    "data": ("Dataset", "Split", "check_dataset", "load_dataset"),
     "fetch": ("fetch_fashion_mnist",),
     "loop": ("TrainingOptions", "evaluate", "fine_tune"),
     "recipe": ("Epoch", "TrainedNetwork", "train_network"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import re
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -16,11 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from netadapt.errors import NetAdaptError, UnknownNameError
+from netadapt.errors import NetAdaptError
+from netadapt.train.checks import device_index
 
 CPU = "cpu"
-_DEVICES = ("auto", "cpu", "cuda", "cuda:INDEX")
-_PATTERN = re.compile(r"auto|cpu|cuda(:(?P<index>\d+))?")
 
 Result = TypeVar("Result")
 
@@ -39,15 +37,13 @@ def training_device(name: str, workers: int = 1) -> str:
         TrainingDeviceError: torch sees no such GPU, or workers could not use it when forked from this process.
 
     """
-    match = _PATTERN.fullmatch(name)
-    if match is None:
-        raise UnknownNameError("device", name, _DEVICES)
+    index = device_index(name)
     if name == CPU:
         return CPU
     count = _gpu_count()
     if name == "auto":
         name = "cuda" if count else CPU
-    elif int(match["index"] or 0) >= count:
+    elif (index or 0) >= count:
         raise TrainingDeviceError(
             f"{name}: torch {torch.__version__} sees {count} CUDA device(s); choose another one, or auto"
         )

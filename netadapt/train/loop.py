@@ -9,20 +9,20 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from netadapt.errors import NonFiniteLossError, TaskError, UnknownNameError
+from netadapt.errors import NonFiniteLossError, TaskError
 from netadapt.train.batches import Augmentation, Normalisation, augment, random_batches, take
+from netadapt.train.checks import Precision, require_numbers, require_precision
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.device import CPU
 from netadapt.train.memory import keep_freed_memory
 from netadapt.train.task import Evaluation, Task
 
 Schedule = Literal["cosine", "onecycle"]
-Precision = Literal["float32", "bfloat16"]
 EVALUATION_BATCH = 100  # images
 _CACHED_PIXELS = EVALUATION_BATCH * 32 * 32  # of a batch whose activations stay in the processor's cache
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -48,14 +48,15 @@ class TrainingOptions:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        """Check the precision.
+        """Check precision and numbers.
 
         Raises:
             UnknownNameError: there is no such precision.
+            OptionError: a number is out of range.
 
         """
-        if self.precision not in get_args(Precision):
-            raise UnknownNameError("precision", self.precision, get_args(Precision))
+        require_precision(self.precision)
+        require_numbers(self.lr, self.batch_size, self.weight_decay)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of ``step`` (0 is the first) of ``steps``."""

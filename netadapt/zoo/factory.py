@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from netadapt.errors import ModelError
 from netadapt.zoo.alexnet import AlexNet
 from netadapt.zoo.layers import initialise
 from netadapt.zoo.mobilenet_v1 import MobileNetV1
@@ -41,10 +40,7 @@ def build(spec: NetworkSpec | str, *, classes: int, in_channels: int, seed: int 
     """
     if isinstance(spec, str):
         spec = NetworkSpec.parse(spec)
-    if classes < 1:
-        raise ModelError(f"network {spec}: needs at least 1 class, not {classes}")
-    if in_channels not in (1, 3):
-        raise ModelError(f"network {spec}: the input must have 1 or 3 channels, not {in_channels}")
+    spec.require_shape(classes, in_channels)
     family = _FAMILIES[spec.name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError
 from netadapt.zoo.factory import build
-from netadapt.zoo.spec import DEFAULT_SIZE, NETWORKS, NetworkSpec
+from netadapt.zoo.spec import DEFAULT_SIZE, NetworkSpec
 from netadapt.zoo.user_code import call_factory, names_user_code
 from netadapt.zoo.weight_files import find_bundled, load_weights
 
@@ -53,7 +52,7 @@ def resolve(
         ModelError: the name is malformed, a user's factory fails, or the weights cannot be read or do not fit.
 
     """
-    if re.split("[:@]", name.strip())[0] not in NETWORKS and names_user_code(name):
+    if names_user_code(name):
         return _resolve_user_code(name, in_channels or _RGB, size or DEFAULT_SIZE, weights)
     spec = NetworkSpec.parse(name)
     if size is not None and size != spec.size:

@@ -75,6 +75,18 @@ class NetworkSpec:
             ) from error
         return cls(match["name"], width, size)
 
+    def require_shape(self, classes: int, in_channels: int) -> None:
+        """Check the number of classes, and of the input's channels.
+
+        Raises:
+            ModelError: one of them is out of range.
+
+        """
+        if classes < 1:
+            raise ModelError(f"network {self}: needs at least 1 class, not {classes}")
+        if in_channels not in (1, 3):
+            raise ModelError(f"network {self}: the input must have 1 or 3 channels, not {in_channels}")
+
     def __str__(self) -> str:
         """Return the canonical name: no part that has its default value."""
         width = "" if self.width == 1.0 else f":{self.width!r}"

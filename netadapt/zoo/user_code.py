@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from netadapt.errors import ModelError
+from netadapt.zoo.spec import NETWORKS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def names_user_code(name: str) -> bool:
     """Return whether ``name`` is of the form ``package.module:factory`` (or lacks only the factory)."""
+    if re.split("[:@]", name.strip())[0] in NETWORKS:
+        return False
     module_name, colon, _ = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         return False
     return "." in module_name or (bool(colon) and _is_importable(module_name))
+
+
+def require_importable(name: str) -> None:
+    """Check ``package.module:factory`` as far as that is possible without importing it.
+
+    Raises:
+        ModelError: it names no factory, or there is no such package.
+
+    """
+    module_name, _, factory_name = name.partition(":")
+    if not factory_name:
+        raise ModelError(f"{name!r} names no factory; write package.module:factory")
+    package = module_name.partition(".")[0]
+    if not _is_importable(package):
+        raise ModelError(
+            f"{name!r}: there is no package or module {package!r}; install it, or change to the folder that it lies in"
+        )
 
 
 def call_factory(name: str) -> tuple[nn.Module, Tensor | None]:
@@ -30,10 +52,8 @@ def call_factory(name: str) -> tuple[nn.Module, Tensor | None]:
         ModelError: it cannot be imported, is not callable, fails, or returns something else.
 
     """
+    require_importable(name)
     module_name, _, factory_name = name.partition(":")
-    if not factory_name:
-        raise ModelError(f"{name!r} names no factory; write package.module:factory")
-    _add_current_directory()
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
         result = factory()
@@ -43,6 +63,8 @@ def call_factory(name: str) -> tuple[nn.Module, Tensor | None]:
 
 
 def _module_and_input(name: str, result: Any) -> tuple[nn.Module, Tensor | None]:
+    from torch import Tensor, nn  # here, because checking a name must not cost its import
+
     if isinstance(result, nn.Module):
         return result, None
     match result:

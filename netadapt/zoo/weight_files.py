@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError
 from netadapt.files import write_atomically
 from netadapt.zoo.spec import NetworkSpec
-
-METADATA_KEY = "netadapt"
-"""Key of a weight file's metadata; its value is one JSON text, as safetensors keeps no order of several keys."""
+from netadapt.zoo.weight_header import METADATA_KEY, unreadable
 
 _NAMES_SHOWN = 5
 
@@ -79,21 +77,6 @@ def average_weights(sources: Sequence[Path], target: Path) -> None:
     _write(target, safetensors.torch.save(mean))
 
 
-def read_facts(path: Path) -> dict[str, object]:
-    """Return the metadata that `save_weights` wrote; empty for a safetensors file of another origin.
-
-    Raises:
-        ModelError: the file is missing or not safetensors.
-
-    """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            facts: dict[str, object] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    return facts
-
-
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load the safetensors file ``path`` into ``module``: every tensor, each of the right shape.
 
@@ -114,7 +97,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -140,12 +123,3 @@ def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[
 
 def _first(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-
-
-def _unreadable(path: Path, error: Exception) -> ModelError:
-    if not path.is_file():
-        return ModelError(f"{path}: there is no such weight file")
-    return ModelError(
-        f"{path}: not a safetensors file ({error}); pickled weights (.pt, .pth) are never read, convert them once "
-        "with safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'FILE.safetensors')"
-    )

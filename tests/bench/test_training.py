@@ -12,7 +12,7 @@ from bench.training import Crew, TrainingOrder, zoo_network
 from bench.uniform import prune_uniformly
 from netadapt.errors import RunError
 from netadapt.search.trainer import load_network
-from netadapt.zoo.weight_files import read_facts
+from netadapt.zoo.weight_header import read_facts
 
 pytestmark = pytest.mark.timeout(300)
 

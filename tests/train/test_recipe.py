@@ -9,7 +9,7 @@ import torch
 from netadapt import zoo
 from netadapt.errors import DataError, NonFiniteLossError, UnknownNameError
 from netadapt.train import Classification, Dataset, Epoch, Split, TrainingOptions, evaluate, train_network
-from netadapt.zoo.weight_files import read_facts
+from netadapt.zoo.weight_header import read_facts
 
 NAME = "mobilenet_v1:0.25@32"
 OPTIONS = TrainingOptions(lr=0.05, batch_size=16, schedule="onecycle")

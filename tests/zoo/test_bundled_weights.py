@@ -6,7 +6,8 @@ import pytest
 
 from netadapt import zoo
 from netadapt.train import Classification, evaluate, load_dataset
-from netadapt.zoo.weight_files import BUNDLED, BundledWeights, read_facts
+from netadapt.zoo.weight_files import BUNDLED, BundledWeights
+from netadapt.zoo.weight_header import read_facts
 
 NAME = "mobilenet_v1:0.5@32"
 MINI_TEST_ACCURACY = 0.9375

@@ -9,7 +9,8 @@ import torch
 
 from netadapt import zoo
 from netadapt.errors import ModelError, UnknownNameError
-from netadapt.zoo.weight_files import read_facts, save_weights
+from netadapt.zoo.weight_files import save_weights
+from netadapt.zoo.weight_header import read_facts
 
 USER_CODE = """
 import torch
@@ -99,7 +100,7 @@ def test_a_module_without_a_factory_is_reported() -> None:
 
 
 def test_a_module_that_cannot_be_imported_is_reported() -> None:
-    with pytest.raises(ModelError, match="No module named 'no_such_package'"):
+    with pytest.raises(ModelError, match="there is no package or module 'no_such_package'"):
         zoo.resolve("no_such_package.models:factory", classes=None, in_channels=None)
 
 

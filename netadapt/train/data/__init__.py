@@ -9,7 +9,7 @@ from netadapt.train.data import cifar10, fashion_mnist, folder
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.names import DATASETS
 
-__all__ = ["Dataset", "Split", "load_dataset"]
+__all__ = ["Dataset", "Split", "check_dataset", "load_dataset"]
 
 
 def load_dataset(name: str, size: int) -> Dataset:
@@ -33,3 +33,25 @@ def load_dataset(name: str, size: int) -> Dataset:
         case "folder" if path:
             return folder.load(Path(path), size)
     raise UnknownNameError("data set", name, DATASETS)
+
+
+def check_dataset(name: str) -> None:
+    """Check that there is a data set of this name, and that its files are there, without reading them.
+
+    Raises:
+        UnknownNameError: there is no data set of this name.
+        DataError: its files are missing.
+
+    """
+    kind, _, path = name.partition(":")
+    match kind:
+        case "fashion-mnist-mini" if not path:
+            return
+        case "fashion-mnist" if not path:
+            fashion_mnist.find_folder()
+        case "cifar10" if path:
+            cifar10.find_files(Path(path))
+        case "folder" if path:
+            folder.find_files(Path(path))
+        case _:
+            raise UnknownNameError("data set", name, DATASETS)

@@ -28,16 +28,29 @@ def load(folder: Path, size: int) -> Dataset:
         DataError: a file is missing, empty, truncated, or has labels above 9.
 
     """
-    unpacked = folder / "cifar-10-batches-bin"
-    if unpacked.is_dir():
-        folder = unpacked
-    batches = [_read(folder / name) for name in TRAIN_FILES]
+    *train_files, test_file = find_files(folder)
+    batches = [_read(file) for file in train_files]
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     train, holdout = split_holdout(split_at_size(images, labels, size))
-    test = _read(folder / TEST_FILE)
+    test = _read(test_file)
     test = split_at_size(test.images, test.labels, size)
     return Dataset("cifar10", CLASSES, 3, _MEAN, _STD, train, holdout, test)
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return the six files, the test images last.
+
+    Raises:
+        DataError: one is missing.
+
+    """
+    unpacked = folder / "cifar-10-batches-bin"
+    files = [(unpacked if unpacked.is_dir() else folder) / name for name in (*TRAIN_FILES, TEST_FILE)]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: there is no such file; unpack cifar-10-binary.tar.gz and give its folder")
+    return files
 
 
 def _read(path: Path) -> Split:

@@ -30,16 +30,27 @@ def load(folder: Path, size: int) -> Dataset:
         DataError: a folder is missing or empty, a file is not an image, or train and test have different classes.
 
     """
-    parts = [folder / "train", folder / "test"] if (folder / "train").is_dir() else [folder]
-    classes = _class_names(parts)
-    # The first part is divided further; the test part is only read.
-    files = [_files(part, classes, fewest) for part, fewest in zip(parts, (_FEWEST_TO_DIVIDE, 1), strict=False)]
+    classes, files = find_files(folder)
     channels = 1 if all(_mode(path) in _GREY_MODES for path in chain(*files)) else 3
     splits = [_read(part, classes, channels, size) for part in files]
     train, test = splits if len(splits) == 2 else take_out(splits[0], _TEST_SHARE)
     train, holdout = split_holdout(train)
     mean, std = _statistics(train.images)
     return Dataset(f"folder:{folder}", classes, channels, mean, std, train, holdout, test)
+
+
+def find_files(folder: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
+    """Return the names of the classes, and the image files of each part of a data set, without opening them.
+
+    Raises:
+        DataError: a folder is missing or empty, or train and test have different classes.
+
+    """
+    parts = [folder / "train", folder / "test"] if (folder / "train").is_dir() else [folder]
+    classes = _class_names(parts)
+    # The first part is divided further; the test part is only read.
+    files = [_files(part, classes, fewest) for part, fewest in zip(parts, (_FEWEST_TO_DIVIDE, 1), strict=False)]
+    return classes, files
 
 
 def _class_names(parts: list[Path]) -> tuple[str, ...]:
