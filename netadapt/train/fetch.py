@@ -7,8 +7,10 @@ import http.client
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +18,39 @@ from netadapt.errors import DataError
 from netadapt.train.data.fashion_mnist import SYSTEM_FOLDER
 from netadapt.train.data.idx import unpack
 
-# Of the unpacked content: Debian's files are compressed anew, so the .gz files themselves differ from the published.
-CONTENT_SHA256 = {
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+
+@dataclass(frozen=True)
+class _Bytes:
+    size: int
+    sha256: str
+
+
+# Debian's files are compressed anew: they unpack to the same, but are not the same themselves.
+CONTENT = {
+    "train-images-idx3-ubyte.gz": _Bytes(
+        47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "train-labels-idx1-ubyte.gz": _Bytes(60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "t10k-images-idx3-ubyte.gz": _Bytes(7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "t10k-labels-idx1-ubyte.gz": _Bytes(10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
-_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+"""What the four files unpack to."""
+
+PUBLISHED = {
+    "train-images-idx3-ubyte.gz": _Bytes(
+        26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+    ),
+    "train-labels-idx1-ubyte.gz": _Bytes(29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+    "t10k-images-idx3-ubyte.gz": _Bytes(4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    "t10k-labels-idx1-ubyte.gz": _Bytes(5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+}
+"""The files themselves at their public address, which are checked before they are unpacked."""
+
+_ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 _PACKAGE = "dataset-fashion-mnist"
 _CONNECT_TIMEOUT_S = 20
+_DOWNLOAD_LIMIT_S = 1800
+_CHUNK = 1 << 16
 _APT_TIMEOUT_S = 300
 
 _Getter = Callable[[Path], Path]
@@ -42,8 +67,11 @@ def fetch_fashion_mnist(source: Path | None, destination: Path) -> Path:
         DataError: no source gave the right files; says why for each.
 
     """
-    if not _faults(destination):
-        return destination
+    try:
+        if not _faults(destination):
+            return destination
+    except OSError as error:
+        raise DataError(f"{destination} cannot be used ({error})") from error
     getters: dict[str, _Getter] = {
         f"folder {SYSTEM_FOLDER}": partial(_from_folder, SYSTEM_FOLDER),
         f"Debian package {_PACKAGE}": _from_debian,
@@ -69,7 +97,7 @@ def _fetch(getter: _Getter, destination: Path) -> None:
             found = getter(Path(scratch))
             if faults := _faults(found):
                 raise DataError("; ".join(faults))
-            for name in CONTENT_SHA256:
+            for name in CONTENT:
                 copy = Path(scratch) / f"{name}.copy"
                 shutil.copyfile(found / name, copy)
                 copy.replace(destination / name)
@@ -80,18 +108,18 @@ def _fetch(getter: _Getter, destination: Path) -> None:
 def _faults(folder: Path) -> list[str]:
     """Say what is wrong with each file in ``folder``; empty when all four are as published."""
     faults = []
-    for name, expected in CONTENT_SHA256.items():
+    for name, expected in CONTENT.items():
         path = folder / name
         if not path.is_file():
             faults.append(f"{path} is missing")
             continue
         try:
-            actual = hashlib.sha256(unpack(path)).hexdigest()
+            actual = hashlib.sha256(unpack(path, most=expected.size)).hexdigest()
         except DataError as error:
             faults.append(str(error))
             continue
-        if actual != expected:
-            faults.append(f"the unpacked content of {path} has SHA-256 {actual}, expected {expected}")
+        if actual != expected.sha256:
+            faults.append(f"the unpacked content of {path} has SHA-256 {actual}, expected {expected.sha256}")
     return faults
 
 
@@ -118,13 +146,27 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _from_address(scratch: Path) -> Path:
-    for name in CONTENT_SHA256:
+    deadline = time.monotonic() + _DOWNLOAD_LIMIT_S
+    for name, published in PUBLISHED.items():
         try:
-            with (
-                urllib.request.urlopen(_ADDRESS + name, timeout=_CONNECT_TIMEOUT_S) as response,
-                (scratch / name).open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file)
+            with urllib.request.urlopen(_ADDRESS + name, timeout=_CONNECT_TIMEOUT_S) as response:
+                content = _read_all(response, published.size, deadline)
         except (OSError, http.client.HTTPException) as error:
             raise DataError(f"{name} could not be downloaded: {error}") from error
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != published.sha256:
+            raise DataError(f"{name} as downloaded has SHA-256 {actual}, expected {published.sha256}; it was discarded")
+        (scratch / name).write_bytes(content)
     return scratch
+
+
+def _read_all(response: http.client.HTTPResponse, size: int, deadline: float) -> bytes:
+    """Read to the end of what should be ``size`` bytes, however slowly or endlessly they come."""
+    content = bytearray()
+    while chunk := response.read1(_CHUNK):
+        content += chunk
+        if len(content) > size:
+            raise DataError(f"the download is larger than the {size:,} bytes that it should be; it was discarded")
+        if time.monotonic() > deadline:
+            raise DataError(f"the download took over {_DOWNLOAD_LIMIT_S} s; try again, or give a folder with --from")
+    return bytes(content)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from netadapt.errors import DataError, UnknownNameError
-from netadapt.train import load_dataset
+from netadapt.train import fetch, load_dataset
 from netadapt.train.data import fashion_mnist
 from netadapt.train.data.fashion_mnist import FILES, MINI_FILE, find_folder, make_mini, read_splits
-from netadapt.train.data.idx import read_idx
+from netadapt.train.data.idx import read_idx, unpack
 from netadapt.train.fetch import fetch_fashion_mnist
 
 
@@ -113,6 +115,38 @@ def test_damaged_idx_files_are_refused(tmp_path: Path, content: bytes, complaint
 
 
 @pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (idx((2, 3), bytes(7)), "more than 6 bytes of data, its header says 6"),
+        (idx((2, 3), bytes(10**8)), "more than 6 bytes of data, its header says 6"),
+        (idx((2**32 - 1, 2**32 - 1), b""), "its header says 18,446,744,065,119,617,025 bytes, at most 268,435,456"),
+    ],
+)
+def test_a_small_file_cannot_unpack_to_a_huge_array(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (tmp_path / "f.gz").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=complaint):
+            read_idx(tmp_path / "f.gz", dimensions=2)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_unpacked_than_there_should_be(tmp_path: Path) -> None:
+    (tmp_path / "f.gz").write_bytes(gzip.compress(bytes(1000)))
+    assert unpack(tmp_path / "f.gz", most=1000) == bytes(1000)
+    with pytest.raises(DataError, match="unpacks to more than 999 bytes"):
+        unpack(tmp_path / "f.gz", most=999)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.gz")
+    with pytest.raises(DataError, match="not an ordinary file"):
+        read_idx(tmp_path / "f.gz", dimensions=1)
+
+
+@pytest.mark.parametrize(
     ("labels", "images", "complaint"),
     [
         (bytes(range(9)), 10, "9 labels for the 10 images"),
@@ -166,6 +200,45 @@ def test_fetching_tries_every_source_and_says_why_each_failed(tmp_path: Path, mo
     assert f"{tmp_path / 'system' / FILES[0]} is missing" in message
     assert "apt-get download failed" in message
     assert f"{FILES[0]} could not be downloaded" in message
+
+
+def test_the_public_address_is_read_over_https() -> None:
+    assert fetch._ADDRESS.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"junk", "as downloaded has SHA-256 [0-9a-f]{64}, expected 3aede38d"),
+        (bytes(26_421_881), "larger than the 26,421,880 bytes that it should be"),
+    ],
+)
+def test_a_download_is_checked_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, complaint: str
+) -> None:
+    monkeypatch.setattr(fetch, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(fetch, "_ADDRESS", tmp_path.as_uri() + "/")
+    monkeypatch.setattr(fetch, "unpack", pytest.fail)
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / FILES[0]).write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
+        fetch_fashion_mnist(None, tmp_path / "destination")
+    assert list((tmp_path / "destination").iterdir()) == []
+
+
+def test_a_download_that_trickles_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(fetch, "_ADDRESS", tmp_path.as_uri() + "/")
+    monkeypatch.setattr(fetch, "_DOWNLOAD_LIMIT_S", 0)
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / FILES[0]).write_bytes(b"junk")
+    with pytest.raises(DataError, match="the download took over 0 s"):
+        fetch_fashion_mnist(None, tmp_path / "destination")
+
+
+def test_a_destination_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be used"):
+        fetch_fashion_mnist(None, tmp_path / ("x" * 5000))
 
 
 def test_fetching_reports_a_destination_it_cannot_write(tmp_path: Path) -> None:

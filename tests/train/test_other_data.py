@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_cifar_is_found_in_the_folder_the_archive_makes(tmp_path: Path) -> None:
         (b"", "0 bytes, expected a multiple of 3073"),
         (bytes(RECORD * 2 - 1), "6145 bytes, expected a multiple of 3073"),
         (b"\x0a" + bytes(RECORD - 1), "label 10 found, expected 0 to 9"),
-        (None, "No such file.*unpack"),
+        (None, "no such file.*unpack"),
     ],
 )
 def test_damaged_cifar_files_are_named(tmp_path: Path, content: bytes | None, complaint: str) -> None:
@@ -53,6 +54,20 @@ def test_damaged_cifar_files_are_named(tmp_path: Path, content: bytes | None, co
     with pytest.raises(DataError, match=complaint) as caught:
         load_dataset(f"cifar10:{tmp_path / 'c'}", 32)
     assert str(damaged) in str(caught.value)
+
+
+def test_cifar_files_that_are_no_files_or_too_large_are_refused(tmp_path: Path) -> None:
+    damaged = write_cifar(tmp_path / "c") / TRAIN_FILES[0]
+    with damaged.open("wb") as file:
+        file.truncate(RECORD * 10**6)
+    with pytest.raises(DataError, match="over 50,000 images"):
+        load_dataset(f"cifar10:{tmp_path / 'c'}", 32)
+    damaged.unlink()
+    os.mkfifo(damaged)
+    with pytest.raises(DataError, match="there is no such file"):
+        load_dataset(f"cifar10:{tmp_path / 'c'}", 32)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_dataset(f"cifar10:{'x' * 5000}", 32)
 
 
 def write_images(folder: Path, count: int, *, mode: str = "RGB", suffix: str = ".png", level: int = 100) -> None:
@@ -102,7 +117,7 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 class folders found, at least 2"):
         load_dataset(f"folder:{tmp_path}", 32)
     write_images(tmp_path / "b", 2)
-    with pytest.raises(DataError, match=r"b: 2 images \(.jpeg, .jpg, .png\), at least 3 needed"):
+    with pytest.raises(DataError, match=r"b: 2 images \(.bmp, .jpeg, .jpg, .png, .webp\), at least 3 needed"):
         load_dataset(f"folder:{tmp_path}", 32)
 
 

@@ -19,6 +19,7 @@ _MEAN = (0.4914, 0.4822, 0.4465)
 _STD = (0.2470, 0.2435, 0.2616)
 _IMAGE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
+_MOST_RECORDS = 50_000  # five times what a file of CIFAR-10 has
 
 
 def load(folder: Path, size: int) -> Dataset:
@@ -42,22 +43,27 @@ def find_files(folder: Path) -> list[Path]:
     """Return the six files, the test images last.
 
     Raises:
-        DataError: one is missing.
+        DataError: one is missing, or not an ordinary file.
 
     """
     unpacked = folder / "cifar-10-batches-bin"
-    files = [(unpacked if unpacked.is_dir() else folder) / name for name in (*TRAIN_FILES, TEST_FILE)]
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"{file}: there is no such file; unpack cifar-10-binary.tar.gz and give its folder")
+    try:
+        files = [(unpacked if unpacked.is_dir() else folder) / name for name in (*TRAIN_FILES, TEST_FILE)]
+        missing = [file for file in files if not file.is_file()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file; unpack cifar-10-binary.tar.gz and give its folder")
     return files
 
 
 def _read(path: Path) -> Split:
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        content = np.fromfile(path, dtype=np.uint8, count=_MOST_RECORDS * _RECORD + 1)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; unpack cifar-10-binary.tar.gz and give its folder") from error
+    if len(content) > _MOST_RECORDS * _RECORD:
+        raise DataError(f"{path}: over {_MOST_RECORDS:,} images; CIFAR-10 has 10,000 in each file")
     if len(content) == 0 or len(content) % _RECORD:
         raise DataError(
             f"{path}: {len(content)} bytes, expected a multiple of {_RECORD} above 0 (a label and a 3 x 32 x 32 image "

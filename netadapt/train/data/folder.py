@@ -7,31 +7,31 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from netadapt.errors import DataError
 from netadapt.train.data.arrays import fit_to_size, split_holdout, take_out
+from netadapt.train.data.photo import SUFFIXES, is_grey, read_photo
 from netadapt.train.data.types import Dataset, Split
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
 _TEST_SHARE = 0.2  # where the folder has no test part of its own
 _FEWEST_TO_DIVIDE = 3  # images of a class: one each to train on, to hold out, to test
-_GREY_MODES = ("1", "L")
 _SMALLEST_STD = 1 / 255  # a channel without any contrast must not divide by zero
 
 
 def load(folder: Path, size: int) -> Dataset:
-    """Load ``folder/{train,test}/CLASS/*.png|jpg``, or ``folder/CLASS/*`` with a fifth of each class taken as test.
+    """Load ``folder/{train,test}/CLASS/*``, or ``folder/CLASS/*`` with a fifth of each class taken as test.
 
-    A tenth of the training images is held out. Images are squeezed to ``size`` x ``size``; they are grey (1 channel)
-    if every file is, else RGB. Mean and standard deviation are those of the training part.
+    Files are PNG, JPEG, BMP or WebP. A tenth of the training images is held out. Images are squeezed to ``size`` x
+    ``size``; they are grey (1 channel) if every file is, else RGB. Mean and standard deviation are those of the
+    training part.
 
     Raises:
-        DataError: a folder is missing or empty, a file is not an image, or train and test have different classes.
+        DataError: a folder is missing, empty or unreadable, a file is not such an image or is damaged, or train and
+            test have different classes.
 
     """
     classes, files = find_files(folder)
-    channels = 1 if all(_mode(path) in _GREY_MODES for path in chain(*files)) else 3
+    channels = 1 if all(is_grey(path) for path in chain(*files)) else 3
     splits = [_read(part, classes, channels, size) for part in files]
     train, test = splits if len(splits) == 2 else take_out(splits[0], _TEST_SHARE)
     train, holdout = split_holdout(train)
@@ -43,13 +43,16 @@ def find_files(folder: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
     """Return the names of the classes, and the image files of each part of a data set, without opening them.
 
     Raises:
-        DataError: a folder is missing or empty, or train and test have different classes.
+        DataError: a folder is missing, empty or unreadable, or train and test have different classes.
 
     """
-    parts = [folder / "train", folder / "test"] if (folder / "train").is_dir() else [folder]
-    classes = _class_names(parts)
-    # The first part is divided further; the test part is only read.
-    files = [_files(part, classes, fewest) for part, fewest in zip(parts, (_FEWEST_TO_DIVIDE, 1), strict=False)]
+    try:
+        parts = [folder / "train", folder / "test"] if (folder / "train").is_dir() else [folder]
+        classes = _class_names(parts)
+        # The first part is divided further; the test part is only read.
+        files = [_files(part, classes, fewest) for part, fewest in zip(parts, (_FEWEST_TO_DIVIDE, 1), strict=False)]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error})") from error
     return classes, files
 
 
@@ -65,47 +68,31 @@ def _class_names(parts: list[Path]) -> tuple[str, ...]:
 
 def _folders(folder: Path) -> set[str]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder; expected {folder}/CLASS/*.png or .jpg")
+        raise DataError(f"{folder}: there is no such folder; expected {folder}/CLASS/*.jpg or .png")
     return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 def _files(folder: Path, classes: tuple[str, ...], fewest: int) -> list[Path]:
     files = []
     for name in classes:
-        images = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        images = sorted(path for path in (folder / name).iterdir() if _is_photo(path.name))
         if len(images) < fewest:
             raise DataError(f"{folder / name}: {len(images)} images ({', '.join(SUFFIXES)}), at least {fewest} needed")
         files += images
     return files
 
 
-def _mode(path: Path) -> str:
-    try:
-        with Image.open(path) as image:
-            return image.mode
-    except (OSError, UnidentifiedImageError) as error:
-        raise _not_an_image(path, error) from error
+def _is_photo(name: str) -> bool:
+    # Hidden files are not photos: macOS puts a "._photo.jpg" of its own beside a "photo.jpg".
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
 def _read(files: list[Path], classes: tuple[str, ...], channels: int, size: int) -> Split:
     images = np.empty((len(files), channels, size, size), dtype=np.uint8)
     for row, path in zip(images, files, strict=True):
-        row[...] = fit_to_size(_pixels(path, channels)[None], size)[0]
+        row[...] = fit_to_size(read_photo(path, channels)[None], size)[0]
     labels = np.array([classes.index(path.parent.name) for path in files], dtype=np.int64)
     return Split(images, labels)
-
-
-def _pixels(path: Path, channels: int) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise _not_an_image(path, error) from error
-    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
-
-
-def _not_an_image(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: cannot be read as an image ({error}); replace or remove it")
 
 
 def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
