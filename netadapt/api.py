@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.platform import Platform
 from netadapt.network.network import AdaptableNetwork, analyse
+from netadapt.network.preprocessing import Place, is_in_model
 from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
 from netadapt.search.executors.workers import Workers
@@ -22,7 +23,9 @@ from netadapt.search.options import LONG_TERM, SHORT_TERM, Options
 from netadapt.search.selection import Selection
 from netadapt.search.strategy import FAST, Strategy
 from netadapt.search.trainer import Training, load_network
+from netadapt.train.batches import Augmentation
 from netadapt.train.data import Dataset, load_dataset
+from netadapt.train.data.normalisation import normalised
 from netadapt.train.device import CPU, TrainingDeviceError, training_device
 from netadapt.train.memory import TrainingMemory, give_back_memory
 from netadapt.train.task import Classification, Task
@@ -55,6 +58,10 @@ def adapt(
     device: str = CPU,
     seed: int = 0,
     correction: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    augmentation: Augmentation | None = None,
+    preprocessing: Place = "caller",
     table: Path | str | None = None,
     resume: bool = False,
     name: str | None = None,
@@ -79,6 +86,12 @@ def adapt(
         device: where to train: `cpu`, `cuda`, `cuda:INDEX`, or `auto` for CUDA where torch sees it; workers share it.
         seed: of everything random.
         correction: whether to correct predictions by a few whole-network measurements.
+        mean: of pixels scaled to 0..1, with which `model` was trained, if not that of the data set; with `std`.
+        std: likewise, the standard deviation.
+        augmentation: random change of training images in both stages, instead of what these say; take
+            `Augmentation(flip=False)` where a mirrored image means something else (digits, text, traffic signs).
+        preprocessing: `caller` if who runs the exported models normalises their input, `in-model` if they do so
+            themselves and take pixels from 0 to 255; see docs/deploy.md.
         table: file of the look-up table; by default one in the user's cache folder.
         resume: go on with the run in `out`.
         name: what to call the network; by default the name of its class.
@@ -91,7 +104,10 @@ def adapt(
     placed = Workers.parse(workers)
     placed.require()
     trained_on = _training_device(device, placed)
-    dataset = load_dataset(data, int(example_input.shape[-1])) if isinstance(data, str) else data
+    in_model = is_in_model(preprocessing)
+    dataset = _load(data, example_input, mean, std)
+    if augmentation:
+        short_term, long_term = (_augmented(training, augmentation) for training in (short_term, long_term))
     if dataset.channels != example_input.shape[1]:
         raise DataError(f"{dataset.name} has {dataset.channels} channel(s), the example input {example_input.shape[1]}")
     options = Options(
@@ -105,9 +121,12 @@ def adapt(
         device=trained_on,
         seed=seed,
         correction=correction,
+        preprocessing_in_model=in_model,
     )
     folder = Path(out)
     observer = observer or Observer()
+    for remark in dataset.remarks:
+        observer.note(f"{dataset.name}: {remark}")
     network = analyse(
         name or type(model).__name__,
         model,
@@ -132,6 +151,27 @@ def adapt(
     product = summary["adapted"]
     module = load_network(network, product["widths"], folder / product["weights"])
     return AdaptedNetwork(module, folder / product["onnx"], summary)
+
+
+def _load(
+    data: Dataset | str, example_input: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Dataset:
+    if isinstance(data, str):
+        height, width = example_input.shape[2:]
+        if height != width:
+            raise DataError(
+                f"{data}: named data sets are square, but the example input is {height} x {width}; give a Dataset"
+            )
+        data = load_dataset(data, int(width))
+    if mean is None and std is None:
+        return data
+    if mean is None or std is None:
+        raise DataError("mean and std belong together; give both, for pixels scaled to 0..1")
+    return normalised(data, mean, std)
+
+
+def _augmented(training: Training, augmentation: Augmentation) -> Training:
+    return replace(training, options=replace(training.options, augmentation=augmentation))
 
 
 def _tell_if_short_of_memory(network: AdaptableNetwork, batch_size: int, workers: int, observer: Observer) -> None:

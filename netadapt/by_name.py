@@ -12,6 +12,7 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.network.network import analyse
 from netadapt.train.data import Dataset, load_dataset
+from netadapt.train.data.normalisation import Normalisation, normalised
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.user_code import names_user_code
@@ -40,8 +41,12 @@ def open_predictor(
         yield Predictor(analyse(resolved.name, resolved.module, resolved.example_input), device, opened)
 
 
-def load_network_and_data(name: str, data: str, weights: Path | None) -> tuple[ResolvedNetwork, Dataset]:
+def load_network_and_data(
+    name: str, data: str, weights: Path | None, normalisation: Normalisation | None = None
+) -> tuple[ResolvedNetwork, Dataset]:
     """A network with the weights for a data set, and the data set at the network's input size.
+
+    With a `normalisation` (mean and standard deviation) in place of the data set's own, if there is one.
 
     Raises:
         UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used.
@@ -49,11 +54,22 @@ def load_network_and_data(name: str, data: str, weights: Path | None) -> tuple[R
     """
     if names_user_code(name):
         resolved = resolve(name, classes=None, in_channels=None, weights=weights)
-        return resolved, load_dataset(data, _side(resolved))
-    dataset = load_dataset(data, NetworkSpec.parse(name).size)
+        return resolved, load_data(data, _side(resolved), normalisation)
+    dataset = load_data(data, NetworkSpec.parse(name).size, normalisation)
     classes, channels = len(dataset.classes), dataset.channels
     resolved = resolve(name, classes=classes, in_channels=channels, weights=weights, pretrained_on=dataset.name)
     return resolved, dataset
+
+
+def load_data(data: str, size: int, normalisation: Normalisation | None) -> Dataset:
+    """A data set by name, with another normalisation if one is given.
+
+    Raises:
+        UnknownNameError, DataError: it does not exist or cannot be used, or the normalisation does not fit it.
+
+    """
+    dataset = load_dataset(data, size)
+    return normalised(dataset, *normalisation) if normalisation else dataset
 
 
 def _side(resolved: ResolvedNetwork) -> int:

@@ -71,7 +71,23 @@ Network = Annotated[
     str, typer.Argument(help="NAME[:WIDTH][@SIZE] such as mobilenet_v1:0.5@32, or your own package.module:factory")
 ]
 PlatformOption = Annotated[str, typer.Option("--platform", "-p", help="Platform name or definition file")]
-Data = Annotated[str, typer.Option(help="fashion-mnist-mini, fashion-mnist, cifar10:PATH or folder:PATH")]
+Data = Annotated[
+    str, typer.Option(help="fashion-mnist-mini, fashion-mnist, cifar10:PATH or folder:PATH[,resize=crop|pad|squash]")
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean the network was trained with, if not the data set's own: one number a channel, of 0..1 pixels"
+    ),
+]
+Std = Annotated[str | None, typer.Option(help="Standard deviation likewise, such as 0.229,0.224,0.225")]
+Flip = Annotated[
+    bool, typer.Option("--flip/--no-flip", help="Mirror half of the training images; not for digits, text, signs")
+]
+PreprocessingPlace = Annotated[
+    str,
+    typer.Option(help="Who normalises the input of exported models: caller, or in-model (they take pixels of 0..255)"),
+]
 Weights = Annotated[Path | None, typer.Option(help="safetensors file with the network's weights")]
 TableFile = Annotated[Path | None, typer.Option("--table", help="Look-up table; by default in the user's cache folder")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -124,6 +140,10 @@ def adapt(
     ] = str(os.cpu_count() or 1),
     device: DeviceOption = "cpu",
     precision: Precision = "float32",
+    flip: Flip = True,
+    mean: Mean = None,
+    std: Std = None,
+    preprocessing: PreprocessingPlace = "caller",
     seed: Seed = 0,
     no_correction: NoCorrection = False,
     table: TableFile = None,
@@ -135,12 +155,14 @@ def adapt(
     from netadapt.api import adapt as adapt_network
     from netadapt.by_name import load_network_and_data
     from netadapt.measure.platform import load_platform
+    from netadapt.network.preprocessing import is_in_model, note_for_deployment
     from netadapt.search.budget import Pace, parse_budgets, require_metrics
     from netadapt.search.executors.workers import Workers
     from netadapt.search.selection import selection_rule
     from netadapt.search.strategy import find_strategy
     from netadapt.search.trainer import Training
-    from netadapt.train import TrainingOptions
+    from netadapt.train import Augmentation, TrainingOptions
+    from netadapt.train.data.normalisation import parse_normalisation
     from netadapt.train.device import training_device
 
     # What can be wrong without loading anything comes first.
@@ -151,9 +173,11 @@ def adapt(
     training_device(device)
     way = find_strategy(strategy)
     pace = Pace(iterations, decay, initial_reduction)
-    training = TrainingOptions(lr, batch, precision=precision)  # type: ignore[arg-type]
+    is_in_model(preprocessing)
+    normalisation = parse_normalisation(mean, std)
+    training = TrainingOptions(lr, batch, augmentation=Augmentation(flip=flip), precision=precision)  # type: ignore[arg-type]
     short_term, long_term = Training(steps, training), Training(long_steps, replace(training, lr=long_lr))
-    resolved, dataset = load_network_and_data(network, data, weights)
+    resolved, dataset = load_network_and_data(network, data, weights, normalisation)
     with terminal.live_progress() as progress:
         if not resolved.pretrained:
             progress.note(f"{network} has no bundled weights for {data} and none were given: it starts untrained")
@@ -173,6 +197,7 @@ def adapt(
             device=device,
             seed=seed,
             correction=not no_correction,
+            preprocessing=preprocessing,  # type: ignore[arg-type]
             table=table,
             resume=resume,
             name=resolved.name,
@@ -183,6 +208,8 @@ def adapt(
     else:
         terminal.print_summary(adapted.summary)
         terminal.say(f"adapted network: {adapted.onnx}")
+        if facts := adapted.summary.get("preprocessing"):  # a run that an older version finished has none
+            typer.echo(note_for_deployment(facts))
     if not adapted.summary["budget_met"]:
         raise typer.Exit(EXIT_ABOVE_BUDGET)
 
@@ -261,14 +288,37 @@ def export(
     network: Network,
     out: Annotated[Path, typer.Option(help="ONNX file to write")],
     weights: Weights = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set of the network: gives classes, channels and what its input has to be")
+    ] = None,
     classes: Classes = None,
     channels: Channels = None,
+    mean: Mean = None,
+    std: Std = None,
+    preprocessing: PreprocessingPlace = "caller",
 ) -> None:
-    """Export a network to ONNX."""
-    from netadapt.network.export import write_onnx
+    """Export a network to ONNX, with what its input has to be where --data, or --mean and --std, say so."""
+    from netadapt.exporting import export_network
+    from netadapt.network.preprocessing import is_in_model, note_for_deployment
+    from netadapt.train.data.normalisation import parse_normalisation
 
-    write_onnx(out, _onnx_of(network, weights, classes, channels), {"netadapt.network": network})
+    in_model, normalisation = is_in_model(preprocessing), parse_normalisation(mean, std)
+    stated = export_network(
+        network,
+        out,
+        weights=weights,
+        data=data,
+        classes=classes,
+        channels=channels,
+        normalisation=normalisation,
+        in_model=in_model,
+    )
     typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+    typer.echo(
+        note_for_deployment(stated.to_json())
+        if stated
+        else "its input is not described; give --data, or --mean and --std"
+    )
 
 
 @command(app)
@@ -283,20 +333,27 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="More than one is faster but not reproducible bit by bit")] = 1,
     device: DeviceOption = "cpu",
     precision: Precision = "float32",
+    flip: Flip = True,
+    mean: Mean = None,
+    std: Std = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a zoo network from scratch."""
     from netadapt import terminal, zoo
-    from netadapt.train import TrainingOptions, load_dataset, train_network
+    from netadapt.by_name import load_data
+    from netadapt.train import Augmentation, TrainingOptions, train_network
+    from netadapt.train.data.normalisation import parse_normalisation
     from netadapt.train.device import training_device
 
     device = training_device(device)
-    dataset = load_dataset(data, zoo.NetworkSpec.parse(network).size)
+    dataset = load_data(data, zoo.NetworkSpec.parse(network).size, parse_normalisation(mean, std))
+    terminal.tell_remarks(dataset)
     options = TrainingOptions(
         lr,
         batch,
         weight_decay=weight_decay,
+        augmentation=Augmentation(flip=flip),
         schedule="onecycle",
         precision=precision,  # type: ignore[arg-type]
     )
@@ -325,6 +382,8 @@ def evaluate(
     data: Data,
     weights: Weights = None,
     split: Annotated[str, typer.Option(help="test or holdout")] = "test",
+    mean: Mean = None,
+    std: Std = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell how good a network is on a data set."""
@@ -333,11 +392,17 @@ def evaluate(
     from netadapt.errors import UnknownNameError
     from netadapt.train import Classification
     from netadapt.train import evaluate as evaluate_module
+    from netadapt.train.chance import near_chance
+    from netadapt.train.data.normalisation import parse_normalisation
 
     if split not in ("test", "holdout"):
         raise UnknownNameError("split", split, ("test", "holdout"))
-    resolved, dataset = load_network_and_data(network, data, weights)
-    result = evaluate_module(resolved.module, Classification(), getattr(dataset, split), dataset)
+    resolved, dataset = load_network_and_data(network, data, weights, parse_normalisation(mean, std))
+    terminal.tell_remarks(dataset)
+    images = getattr(dataset, split)
+    result = evaluate_module(resolved.module, Classification(), images, dataset)
+    if resolved.pretrained and (doubt := near_chance(result, images, dataset)):
+        terminal.note(doubt)
     if as_json:
         terminal.print_json({"network": resolved.name, "data": dataset.name, "split": split, **result.totals})
     else:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from netadapt.search.budget import Resources
     from netadapt.search.outcome import Outcome, State
     from netadapt.search.proposals import Proposal
+    from netadapt.train.data.types import Dataset
 
 #: Progress and remarks go to standard error, so that results can be piped.
 REMARKS = Console(stderr=True, highlight=False)
@@ -49,6 +50,17 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """Write one line to standard output, however long it is; square brackets are markup."""
     RESULTS.print(text, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Write a remark to standard error."""
+    REMARKS.print(f"[dim]note: {escape(text)}[/]", soft_wrap=True)
+
+
+def tell_remarks(dataset: Dataset) -> None:
+    """Write what a user should know about how a data set was loaded."""
+    for remark in dataset.remarks:
+        note(f"{dataset.name}: {remark}")
 
 
 def amount(metric: str, value: float) -> str:

@@ -21,6 +21,8 @@ from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
+from netadapt.network.normalising import deployable
+from netadapt.network.preprocessing import Preprocessing
 from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
 from netadapt.search.executors import make_executor
 from netadapt.search.fast import make_search
@@ -35,6 +37,7 @@ from netadapt.search.run import RunFolder
 from netadapt.search.selection import selection_rule
 from netadapt.search.summary import Finished, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
+from netadapt.train.chance import near_chance
 from netadapt.train.data.types import Dataset, Split
 from netadapt.train.device import CPU, in_child
 from netadapt.train.loop import evaluate, fine_tune
@@ -92,11 +95,15 @@ class Adaptation:
     def _config(self) -> dict[str, Any]:
         options = asdict(self.options)
         options["budgets"] = [str(budget) for budget in self.options.budgets]
+        # None rather than False, and no normalisation that is the data set's own: as in runs from before these options.
+        options["preprocessing_in_model"] = self.options.preprocessing_in_model or None
+        given = [self.dataset.mean, self.dataset.std] if self.dataset.given_normalisation else None
         return {
             **options,
             "network": self.network.name,
             "weights": _digest(self.network.module),
             "data": self.dataset.name,
+            "normalisation": given,
             "platform": self.device.platform.name,
             "fingerprint": self.device.fingerprint,
         }
@@ -136,6 +143,10 @@ class Adaptation:
         started = time.perf_counter()
         holdout = self._evaluate_before_workers(self.dataset.holdout)
         seconds = time.perf_counter() - started
+        if isinstance(self.task, Classification) and (
+            doubt := near_chance(holdout, self.dataset.holdout, self.dataset)
+        ):
+            self.observer.note(doubt)
         save_weights(self.network.module, folder.weights(0), {"widths": self.network.widths})
         if holdout.images:
             save_image_results(holdout.images, folder.image_results(0))
@@ -205,8 +216,9 @@ class Adaptation:
             "netadapt.platform": self.device.platform.name,
             "netadapt.tier": self.device.platform.tier,
             **{f"netadapt.predicted_{metric}": f"{value:.0f}" for metric, value in state.resources.items()},
+            **self._preprocessing.metadata(),
         }
-        write_onnx(path, to_onnx(module, self.network.example_input), facts)
+        write_onnx(path, to_onnx(deployable(module, self._preprocessing), self.network.example_input), facts)
 
     # --- after the search ---
 
@@ -244,7 +256,16 @@ class Adaptation:
         tests = [self._evaluate(module, self.dataset.test) for module in modules]
         folder.record("tested", scores=[test.score for test in tests], seconds=time.perf_counter() - started)
         return summarise(
-            Finished(self.network, self.dataset, self.device, self.options, folder, schedule, self._predictors),
+            Finished(
+                self.network,
+                self.dataset,
+                self.device,
+                self.options,
+                folder,
+                schedule,
+                self._predictors,
+                self._preprocessing,
+            ),
             (original, folder.onnx(0), tests[0]),
             (final, _adapted_onnx(folder), tests[1]),
         )
@@ -259,6 +280,10 @@ class Adaptation:
         if self.options.device == CPU:
             return self._evaluate(self.network.module, split)
         return Evaluation.from_json(in_child(lambda: self._evaluate(self.network.module, split).to_json()))
+
+    @cached_property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing.of(self.dataset, self.network.example_input, self.options.preprocessing_in_model)
 
     @cached_property
     def _allowed(self) -> dict[str, Sequence[int]]:

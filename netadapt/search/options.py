@@ -21,7 +21,8 @@ class Options:
     """How to search; `short_term` is the fine-tune of each proposal, `long_term` that of the last network.
 
     `workers` is what `netadapt.search.executors.workers.Workers.parse` reads, `device` what
-    `netadapt.train.device.training_device` gives.
+    `netadapt.train.device.training_device` gives. With `preprocessing_in_model` the exported models normalise their
+    input themselves; what is measured is the network alone, always.
     """
 
     budgets: tuple[Budget, ...]
@@ -34,3 +35,4 @@ class Options:
     device: str = CPU
     seed: int = 0
     correction: bool = True
+    preprocessing_in_model: bool = False

@@ -12,11 +12,14 @@ from netadapt.lut.predictor import Predictor
 from netadapt.measure.compare import compare
 from netadapt.measure.device import Device
 from netadapt.measure.measurement import UNITS
+from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork
+from netadapt.network.preprocessing import Preprocessing
 from netadapt.search.budget import Schedule
 from netadapt.search.options import Options
 from netadapt.search.outcome import State
 from netadapt.search.run import SCHEMA_VERSION, RunFolder
+from netadapt.search.trainer import load_network
 from netadapt.train.data.types import Dataset
 from netadapt.train.task import Evaluation
 
@@ -35,6 +38,13 @@ class Finished:
     folder: RunFolder
     schedule: Schedule
     predictors: Mapping[str, Predictor]
+    preprocessing: Preprocessing
+
+    def network_alone(self, state: State, onnx: Path) -> bytes:
+        """The model that is measured: without a normalisation in front, so that costs are those that were predicted."""
+        if not self.preprocessing.in_model:
+            return onnx.read_bytes()
+        return to_onnx(load_network(self.network, state.widths, state.weights), self.network.example_input)
 
 
 def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, Any]:
@@ -44,7 +54,8 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
         ModelError, MeasurementError: a network could not be measured.
 
     """
-    comparison = compare(run.device, original[1], adapted[1])
+    before, after = (run.network_alone(state, onnx) for state, onnx, _ in (original, adapted))
+    comparison = compare(run.device, before, after)
     ratio, low, high = comparison.speedup
     final = adapted[0]
     return {
@@ -63,8 +74,9 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
         },
         "budget_met": run.schedule.is_met(final.resources),
         "iterations": final.iteration,
-        "original": _product(run, original),
-        "adapted": _product(run, adapted),
+        "preprocessing": {**run.preprocessing.to_json(), "in_measured_costs": False},
+        "original": _product(run, original, before),
+        "adapted": _product(run, adapted, after),
         "speedup": {"ratio": ratio, "low": low, "high": high, "verdict": comparison.verdict},
         "prediction": {
             metric: {
@@ -80,13 +92,13 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
     }
 
 
-def _product(run: Finished, product: Product) -> dict[str, Any]:
+def _product(run: Finished, product: Product, model: bytes) -> dict[str, Any]:
     state, onnx, test = product
     return {
         "widths": state.widths,
         "macs": run.network.plan.macs(state.widths),
         "params": run.network.plan.params(state.widths),
-        **_costs(run, state, onnx),
+        **_costs(run, state, model),
         "layers": _layers(run, state),
         "holdout_accuracy": state.score,
         "test_accuracy": test.score,
@@ -96,11 +108,11 @@ def _product(run: Finished, product: Product) -> dict[str, Any]:
     }
 
 
-def _costs(run: Finished, state: State, onnx: Path) -> dict[str, Any]:
+def _costs(run: Finished, state: State, model: bytes) -> dict[str, Any]:
     """Predicted and measured cost in each metric of the platform: `predicted_latency_ns`, `latency_ns`, ..."""
     costs: dict[str, Any] = {}
     for metric in run.predictors:
-        measurement = measure_network(run.device, onnx.read_bytes(), metric)
+        measurement = measure_network(run.device, model, metric)
         name = f"{metric}_{UNITS[metric].lower()}"
         costs[f"predicted_{name}"] = round(state.resources[metric])
         costs[name] = measurement.value

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-DATASETS = ("fashion-mnist-mini", "fashion-mnist", "cifar10:PATH", "folder:PATH")
+DATASETS = ("fashion-mnist-mini", "fashion-mnist", "cifar10:PATH", "folder:PATH[,resize=crop|pad|squash]")

@@ -15,10 +15,11 @@ __all__ = ["Dataset", "Split", "check_dataset", "load_dataset"]
 def load_dataset(name: str, size: int) -> Dataset:
     """Load the data set ``name`` with images of ``size`` x ``size`` pixels.
 
-    Names are ``fashion-mnist-mini`` (bundled), ``fashion-mnist``, ``cifar10:PATH`` and ``folder:PATH``.
+    Names are ``fashion-mnist-mini`` (bundled), ``fashion-mnist``, ``cifar10:PATH`` and ``folder:PATH``; after the last
+    one ``,resize=crop`` (the same as nothing), ``,resize=pad`` or ``,resize=squash``.
 
     Raises:
-        UnknownNameError: there is no data set of this name.
+        UnknownNameError: there is no data set of this name, or no such way to resize.
         DataError: its files are missing, empty, truncated or mislabelled.
 
     """
@@ -31,7 +32,8 @@ def load_dataset(name: str, size: int) -> Dataset:
         case "cifar10" if path:
             return cifar10.load(Path(path), size)
         case "folder" if path:
-            return folder.load(Path(path), size)
+            photos, resize = folder.parse(path)
+            return folder.load(photos, size, resize)
     raise UnknownNameError("data set", name, DATASETS)
 
 
@@ -39,7 +41,7 @@ def check_dataset(name: str) -> None:
     """Check that there is a data set of this name, and that its files are there, without reading them.
 
     Raises:
-        UnknownNameError: there is no data set of this name.
+        UnknownNameError: there is no data set of this name, or no such way to resize.
         DataError: its files are missing.
 
     """
@@ -52,6 +54,7 @@ def check_dataset(name: str) -> None:
         case "cifar10" if path:
             cifar10.find_files(Path(path))
         case "folder" if path:
-            folder.find_files(Path(path))
+            photos, _ = folder.parse(path)
+            folder.find_files(photos)
         case _:
             raise UnknownNameError("data set", name, DATASETS)

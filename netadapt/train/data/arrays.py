@@ -12,6 +12,9 @@ from netadapt.train.data.types import Split
 SPLIT_SEED = 2018
 """Of every draw that makes a split; another one would show the bundled weights' training images in the hold-out."""
 
+BORDERED_SIZE = 32
+"""Images of 28 x 28 get there by a border, not by scaling."""
+
 _HOLDOUT_SHARE = 0.1
 _MOST_BYTES = 2**28  # of enlarged images that are kept; more are enlarged a batch at a time
 _RESIZE_CHUNK = 1000  # images converted to float at a time: bounds the extra memory at large sizes
@@ -64,7 +67,7 @@ def fit_to_size(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """
     if images.shape[2:] == (size, size):
         return images
-    if images.shape[2:] == (28, 28) and size == 32:
+    if images.shape[2:] == (28, 28) and size == BORDERED_SIZE:
         return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
     resized = np.empty((*images.shape[:2], size, size), dtype=np.uint8)
     for start in range(0, len(images), _RESIZE_CHUNK):

@@ -36,7 +36,7 @@ def load(folder: Path, size: int) -> Dataset:
     train, holdout = split_holdout(split_at_size(images, labels, size))
     test = _read(test_file)
     test = split_at_size(test.images, test.labels, size)
-    return Dataset("cifar10", CLASSES, 3, _MEAN, _STD, train, holdout, test)
+    return Dataset("cifar10", CLASSES, 3, _MEAN, _STD, train, holdout, test, resize="squash")
 
 
 def find_files(folder: Path) -> list[Path]:

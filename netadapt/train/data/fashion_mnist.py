@@ -12,7 +12,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from netadapt.errors import DataError
-from netadapt.train.data.arrays import SPLIT_SEED, split_at_size, stratified_mask
+from netadapt.train.data.arrays import BORDERED_SIZE, SPLIT_SEED, split_at_size, stratified_mask
 from netadapt.train.data.idx import read_idx
 from netadapt.train.data.types import Dataset
 
@@ -158,4 +158,5 @@ def _dataset(name: str, splits: RawSplits, size: int) -> Dataset:
     parts = {
         part: split_at_size(images[:, None], labels.astype(np.int64), size) for part, (images, labels) in splits.items()
     }
-    return Dataset(name, CLASSES, 1, _MEAN, _STD, parts["train"], parts["holdout"], parts["test"])
+    resize = "border" if size == BORDERED_SIZE else "squash"
+    return Dataset(name, CLASSES, 1, _MEAN, _STD, parts["train"], parts["holdout"], parts["test"], resize)

@@ -8,22 +8,41 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt.errors import DataError
-from netadapt.train.data.arrays import fit_to_size, split_holdout, take_out
+from netadapt.errors import DataError, UnknownNameError
+from netadapt.train.data.arrays import split_holdout, take_out
 from netadapt.train.data.photo import SUFFIXES, is_grey, read_photo
+from netadapt.train.data.resizing import DEFAULT, RESIZES, WORDS, Resize, to_square
 from netadapt.train.data.types import Dataset, Split
 
 _TEST_SHARE = 0.2  # where the folder has no test part of its own
 _FEWEST_TO_DIVIDE = 3  # images of a class: one each to train on, to hold out, to test
 _SMALLEST_STD = 1 / 255  # a channel without any contrast must not divide by zero
+_CLASSES_SHOWN = 20
+_RESIZE_MARK = ",resize="
 
 
-def load(folder: Path, size: int) -> Dataset:
+def parse(text: str) -> tuple[Path, Resize]:
+    """Read ``PATH`` or ``PATH,resize=WAY``.
+
+    Raises:
+        UnknownNameError: there is no such way to resize.
+
+    """
+    path, mark, way = text.rpartition(_RESIZE_MARK)
+    if not mark:
+        return Path(text), DEFAULT
+    for resize in RESIZES:
+        if way == resize:
+            return Path(path), resize
+    raise UnknownNameError("way to resize photos", way, RESIZES)
+
+
+def load(folder: Path, size: int, resize: Resize = DEFAULT) -> Dataset:
     """Load ``folder/{train,test}/CLASS/*``, or ``folder/CLASS/*`` with a fifth of each class taken as test.
 
-    Files are PNG, JPEG, BMP or WebP. A tenth of the training images is held out. Images are squeezed to ``size`` x
-    ``size``; they are grey (1 channel) if every file is, else RGB. Mean and standard deviation are those of the
-    training part.
+    Files are PNG, JPEG, BMP or WebP. A tenth of the training images is held out, drawn class by class. Photos are
+    brought to ``size`` x ``size`` by ``resize``; they are grey (1 channel) if every file is, else RGB. Mean and
+    standard deviation are those of the training part. The name says the way of resizing, as it changes every pixel.
 
     Raises:
         DataError: a folder is missing, empty or unreadable, a file is not such an image or is damaged, or train and
@@ -32,11 +51,33 @@ def load(folder: Path, size: int) -> Dataset:
     """
     classes, files = find_files(folder)
     channels = 1 if all(is_grey(path) for path in chain(*files)) else 3
-    splits = [_read(part, classes, channels, size) for part in files]
+    splits = [_read(part, classes, channels, size, resize) for part in files]
     train, test = splits if len(splits) == 2 else take_out(splits[0], _TEST_SHARE)
     train, holdout = split_holdout(train)
     mean, std = _statistics(train.images)
-    return Dataset(f"folder:{folder}", classes, channels, mean, std, train, holdout, test)
+    remarks = (
+        _remark_on_classes(classes),
+        f"{len(train)} images to train on; {len(holdout)} held out of the training images to choose networks by, "
+        f"a tenth but one a class at least; {len(test)} to test at the end, {_origin_of_test(folder, splits)}",
+        f"each photo is {WORDS[resize].format(size=size)}; choose otherwise with --data folder:PATH{_RESIZE_MARK}"
+        f"{'|'.join(RESIZES)}",
+    )
+    name = f"folder:{folder}{_RESIZE_MARK}{resize}"
+    return Dataset(name, classes, channels, mean, std, train, holdout, test, resize, remarks)
+
+
+def _remark_on_classes(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(classes[:_CLASSES_SHOWN]))
+    more = ", ..." if len(classes) > _CLASSES_SHOWN else ""
+    return (
+        f"{len(classes)} classes in the order of their folders' names, as the network's outputs must be: {shown}{more}"
+    )
+
+
+def _origin_of_test(folder: Path, splits: list[Split]) -> str:
+    if len(splits) == 2:
+        return f"in {folder / 'test'}"
+    return "a fifth drawn class by class, as there is no train and test folder"
 
 
 def find_files(folder: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
@@ -87,10 +128,10 @@ def _is_photo(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def _read(files: list[Path], classes: tuple[str, ...], channels: int, size: int) -> Split:
+def _read(files: list[Path], classes: tuple[str, ...], channels: int, size: int, resize: Resize) -> Split:
     images = np.empty((len(files), channels, size, size), dtype=np.uint8)
     for row, path in zip(images, files, strict=True):
-        row[...] = fit_to_size(read_photo(path, channels)[None], size)[0]
+        row[...] = to_square(read_photo(path, channels), size, resize)
     labels = np.array([classes.index(path.parent.name) for path in files], dtype=np.int64)
     return Split(images, labels)
 

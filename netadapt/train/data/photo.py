@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from netadapt.errors import DataError
 
@@ -37,7 +37,7 @@ def is_grey(path: Path) -> bool:
 
 
 def read_photo(path: Path, channels: int) -> NDArray[np.uint8]:
-    """Return the pixels of a photo, [C, H, W], as grey (``channels`` 1) or RGB (3); of 16 bits the upper 8.
+    """Return the pixels of a photo, [C, H, W], upright, as grey (``channels`` 1) or RGB (3); of 16 bits the upper 8.
 
     Raises:
         DataError: it is not a readable file of a known format, is damaged, or has too many pixels.
@@ -47,7 +47,9 @@ def read_photo(path: Path, channels: int) -> NDArray[np.uint8]:
         if image.mode == _DEEP_GREY:
             # Pillow would cut off all that is above 255.
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+        # Phones store how they were held instead of turning the pixels.
+        upright = ImageOps.exif_transpose(image)
+        pixels = np.array(upright.convert("L" if channels == 1 else "RGB"))
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
 
 

@@ -69,7 +69,10 @@ class Dataset:
     """A data set whose parts are kept apart: train to fit, hold-out to choose between proposals, test to report once.
 
     ``classes`` are the names of labels 0, 1, ...; ``mean`` and ``std`` (one a channel, for pixels scaled to 0..1)
-    normalise the network's input.
+    normalise the network's input; ``given_normalisation`` says that a user gave them in place of the data set's own.
+    Three channels are red, green and blue, in this order. ``resize`` says how images were brought to the network's
+    size (``crop``, ``pad``, ``squash``, see `netadapt.train.data.resizing`, or ``border``: black pixels around), None
+    where the data set does not say. ``remarks`` are what a user should know about how it was loaded.
     """
 
     name: str
@@ -80,6 +83,9 @@ class Dataset:
     train: Split
     holdout: Split
     test: Split
+    resize: str | None = None
+    remarks: tuple[str, ...] = ()
+    given_normalisation: bool = False
 
 
 def sample_positions(total: int, count: int) -> NDArray[np.intp]:
