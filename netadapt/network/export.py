@@ -52,14 +52,14 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
 
 
 def write_onnx(path: Path, model: bytes, metadata: dict[str, str] | None = None) -> None:
-    """Write `model` to `path` in one step, with `metadata` in the model's own properties.
+    """Write `model` to `path` in one step, with `metadata` in the model's own properties, sorted.
 
     Raises:
         ModelError: the file cannot be written (a full disk, say).
 
     """
     proto = onnx.load_model_from_string(model)
-    onnx.helper.set_model_props(proto, metadata or {})
+    onnx.helper.set_model_props(proto, dict(sorted((metadata or {}).items())))
     try:
         write_atomically(path, proto.SerializeToString())
     except OSError as error:

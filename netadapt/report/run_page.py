@@ -25,8 +25,9 @@ from netadapt.report.content import (
 )
 from netadapt.report.figures import layers, proposals
 from netadapt.report.pictures import layers_picture, proposals_picture, widths_picture
-from netadapt.report.run_folder import Config, Product, RunRecord, Summary
+from netadapt.report.run_folder import RunRecord
 from netadapt.report.statuses import status_cell
+from netadapt.search.record import Config, Product, Summary
 from netadapt.search.strategy import STRATEGIES
 
 _ARROW = "\N{RIGHTWARDS ARROW}"

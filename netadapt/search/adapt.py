@@ -211,7 +211,7 @@ class Adaptation:
     def _write_onnx(self, path: Path, module: nn.Module, state: State) -> None:
         facts = {
             "netadapt.network": self.network.name,
-            "netadapt.widths": str(state.widths),
+            "netadapt.widths": str({group: state.widths[group] for group in self.network.widths}),
             "netadapt.holdout_score": f"{state.score:.6f}",
             "netadapt.platform": self.device.platform.name,
             "netadapt.tier": self.device.platform.tier,

@@ -22,16 +22,15 @@ from typing import IO, Any, Self
 
 from netadapt.errors import RunError
 from netadapt.files import write_atomically
+from netadapt.search.changed_options import changed_options
+from netadapt.search.journal import CONFIG, JOURNAL, SCHEMA_VERSION, read_config, read_journal
 from netadapt.search.outcome import Look, Outcome, State, image_results_path
 from netadapt.search.proposals import Proposal
-
-SCHEMA_VERSION = 1
 
 #: Of a proposal in the names of its files; a combination of many groups has a long name.
 _NAME_LENGTH = 40
 
-#: Fields of the configuration that change how long a run takes, not what it finds.
-_FREE_TO_CHANGE = frozenset({"workers"})
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -42,31 +41,29 @@ class RunFolder:
 
     """
 
-    def __init__(self, path: Path, lock: IO[str]) -> None:
+    def __init__(self, path: Path, lock: IO[str], events: list[dict[str, Any]]) -> None:
         self.path = path
         self._lock = lock
-        self.events = _read_journal(path / "journal.jsonl")
+        self.events = events
 
     @classmethod
     def open(cls, path: Path, config: Mapping[str, Any], resume: bool) -> Self:
         """Begin a run, or go on with the one in the folder; one that ended before it began is begun anew.
 
         Raises:
-            RunError: there is a run already but `resume` is not asked for, somebody else is at it, it was asked for
-                something else, or the folder cannot be written.
+            RunError: the folder holds something else than a run, or a damaged one; there is a run already but `resume`
+                is not asked for, somebody else is at it, it was asked for something else, or the folder cannot be
+                written. Nothing in it was changed then.
 
         """
+        asked = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **config}))
+        _require_run_or_nothing(path)
         lock = _lock(path)
         try:
-            folder = cls(path, lock)
-            asked = {"schema_version": SCHEMA_VERSION, **config}
-            if not folder.events:
-                _write(path / "config.json", _document(asked))
-            elif resume:
-                _check_config(path / "config.json", asked)
-            else:
-                raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
-            return folder
+            events = _events_before(path, asked, resume)
+            if not events:
+                _write(path / CONFIG, _document(asked))
+            return cls(path, lock, events)
         except BaseException:
             lock.close()
             raise
@@ -74,9 +71,10 @@ class RunFolder:
     def record(self, event: str, **fields: Any) -> dict[str, Any]:
         """Append an event to the journal and give it back; when this returns, it survives a kill."""
         entry = {"event": event, **fields}
-        line = json.dumps(entry, sort_keys=True)
+        # In the order given: a resumed search finds groups and metrics in the order of the network.
+        line = json.dumps(entry)
         try:
-            with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
+            with (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
                 journal.write(line + "\n")
                 journal.flush()
                 os.fsync(journal.fileno())
@@ -90,9 +88,28 @@ class RunFolder:
         return next((entry for entry in reversed(self.events) if entry["event"] == event), None)
 
     def state(self, original: State) -> State:
-        """The network where the search stands."""
+        """The network where the search stands.
+
+        Raises:
+            RunError: it has other channel groups than the original, or is wider: the journal is damaged.
+
+        """
         accepted = self.accepted()
-        return accepted[-1] if accepted else original
+        if not accepted:
+            return original
+        last = accepted[-1]
+        groups = original.widths
+        if last.widths.keys() != groups.keys() or any(last.widths[group] > groups[group] for group in groups):
+            raise RunError(
+                f"{self.path / JOURNAL}: the network of iteration {last.iteration} was not made from this one: it has "
+                "other channel groups, or more channels; restore the journal, or begin a new run in another folder"
+            )
+        # Runs of older versions have them in another order, on which the order of proposals depends.
+        return replace(
+            last,
+            widths={group: last.widths[group] for group in groups},
+            resources={metric: last.resources[metric] for metric in original.resources},
+        )
 
     def accepted(self) -> list[State]:
         """All accepted networks in order."""
@@ -128,15 +145,15 @@ class RunFolder:
 
     def weights(self, iteration: int) -> Path:
         """Weights of the accepted network of an iteration; 0 is the original."""
-        return self.path / "weights" / f"iteration-{iteration:02d}.safetensors"
+        return self.path / "weights" / f"{_name(iteration)}.safetensors"
 
     def image_results(self, iteration: int) -> Path:
         """How good the accepted network of an iteration is on each hold-out image; there are none for some tasks."""
-        return self.path / "holdout" / f"iteration-{iteration:02d}.safetensors"
+        return self.path / "holdout" / f"{_name(iteration)}.safetensors"
 
     def onnx(self, iteration: int) -> Path:
         """ONNX model of the accepted network of an iteration; 0 is the original."""
-        return self.path / "onnx" / f"iteration-{iteration:02d}.onnx"
+        return self.path / "onnx" / f"{_name(iteration)}.onnx"
 
     def proposal_weights(self, proposal: Proposal, look: Look) -> Path:
         """Weights of a proposal of the iteration in progress, as they are at a look."""
@@ -185,28 +202,82 @@ def _is_about(entry: Mapping[str, Any], proposal: Proposal, look: Look) -> bool:
     return (seen["iteration"], seen["group"], seen["widths"], entry["outcome"].get("look")) == asked
 
 
-def _read_journal(path: Path) -> list[dict[str, Any]]:
-    """Read the events; a last line that a kill cut short never happened and is taken off the file."""
-    if not path.exists():
+def _require_run_or_nothing(path: Path) -> None:
+    """Make sure that a folder is new, empty, or that of a run, before anything is written there."""
+    try:
+        there = [entry for entry in path.iterdir() if entry.name != _LOCK]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # who makes the folder says what is wrong
+    except OSError as error:
+        raise RunError(f"{path}: the run folder cannot be read: {error.strerror}") from error
+    if there and not (path / CONFIG).is_file():
+        raise RunError(f"{path} is not empty and holds no run of netadapt; choose a new or an empty folder")
+    if there:
+        read_config(path)
+
+
+def _events_before(path: Path, asked: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+    """What has happened already in the run of a folder; a last line that a kill cut short is taken off the journal."""
+    if not (path / CONFIG).exists():
         return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        _write(path, whole)
-    events = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            events.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            raise RunError(f"{path}, line {number}: not a journal entry; the run cannot be resumed") from None
-    return events
+    stored = read_config(path)
+    journal = read_journal(path, stored.config)
+    if not journal.lines:
+        _require_not_started(path)
+        return []
+    if not resume:
+        raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
+    if changed := changed_options(stored.fields, asked):
+        raise RunError(
+            f"{path} is a run with other options: {'; '.join(changed)}. Resume it with those that it began with, or "
+            "choose another folder"
+        )
+    accepted = [line.fields["iteration"] for line in journal.lines if line.fields["event"] == "accepted"]
+    fine_tuned = any(line.fields["event"] == "fine-tuned" for line in journal.lines)
+    _require_weights(path / "weights", len(accepted), fine_tuned)
+    if journal.is_cut:
+        _write(path / JOURNAL, journal.whole)
+    return [line.fields for line in journal.lines]
+
+
+def _require_not_started(path: Path) -> None:
+    """An empty journal beside what only a run that has started writes is damage."""
+    made = [file for folder in ("weights", "onnx", "holdout") for file in (path / folder).glob("iteration-*")]
+    later = [file for file in made if file.stem != _name(0)]
+    later += [file for file in (path / "summary.json", path / "proposals") if file.exists()]
+    if later:
+        raise RunError(
+            f"{path / JOURNAL} is empty or missing, but there is {min(later)}: the journal is damaged, restore it from "
+            "a copy, or begin a new run in another folder"
+        )
+
+
+def _require_weights(folder: Path, accepted: int, fine_tuned: bool) -> None:
+    """Make sure that there are the weights of all networks that were accepted, and of no later ones."""
+    names = [_name(iteration) for iteration in range(accepted + 1)] + (["adapted"] if fine_tuned else [])
+    for name in names:
+        if not (folder / f"{name}.safetensors").is_file():
+            raise RunError(
+                f"{folder / name}.safetensors is missing; restore it from a copy, or begin a new run in another folder"
+            )
+    # Those of the next one may be there: weights are kept before the journal says so.
+    later = folder / f"{_name(accepted + (1 if fine_tuned else 2))}.safetensors"
+    if later.exists():
+        raise RunError(
+            f"{folder.parent / JOURNAL}: lines at its end are missing, as there is {later}; restore it from a copy, or "
+            "begin a new run in another folder"
+        )
+
+
+def _name(iteration: int) -> str:
+    return f"iteration-{iteration:02d}"
 
 
 def _lock(path: Path) -> IO[str]:
     """Lock the folder. A record lock, because forked workers must not inherit it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        lock = (path / _LOCK).open("a")
     except OSError as error:
         raise RunError(f"{path}: the run folder cannot be written: {error.strerror}") from error
     try:
@@ -215,23 +286,6 @@ def _lock(path: Path) -> IO[str]:
         lock.close()
         raise RunError(f"{path} is in use by another run; wait for it or choose another folder") from None
     return lock
-
-
-def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run cannot be resumed") from error
-    if stored.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(f"{path}: made by another version of netadapt; begin a new run")
-    asked = json.loads(json.dumps(config))
-    different = [
-        f"{name} (was {stored.get(name)!r}, now {asked.get(name)!r})"
-        for name in sorted(stored.keys() | asked.keys())
-        if name not in _FREE_TO_CHANGE and stored.get(name) != asked.get(name)
-    ]
-    if different:
-        raise RunError(f"{path.parent} is a run of something else; resume it with the same {'; '.join(different)}")
 
 
 def _document(content: Mapping[str, Any]) -> bytes:

@@ -16,9 +16,10 @@ from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.network.preprocessing import Preprocessing
 from netadapt.search.budget import Schedule
+from netadapt.search.journal import SCHEMA_VERSION
 from netadapt.search.options import Options
 from netadapt.search.outcome import State
-from netadapt.search.run import SCHEMA_VERSION, RunFolder
+from netadapt.search.run import RunFolder
 from netadapt.search.trainer import load_network
 from netadapt.train.data.types import Dataset
 from netadapt.train.task import Evaluation
@@ -156,7 +157,7 @@ def _cost(run: Finished) -> dict[str, Any]:
             for outcome in outcomes
             if outcome["dropped"]
         ],
-        "search_seconds": round(sum(event["wall_seconds"] for event in accepted), 3),
+        "search_seconds": round(sum(event.get("wall_seconds", 0.0) for event in accepted), 3),
         "training_seconds": round(sum(_seconds(entry) for entry in run.folder.events), 3),
         "measurements": sum(predictor.costs.measured for predictor in run.predictors.values()),
         "measuring_seconds": round(sum(predictor.costs.seconds for predictor in run.predictors.values()), 3),

@@ -1,4 +1,6 @@
 import json
+import shutil
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -6,13 +8,13 @@ import onnx
 import pytest
 import torch
 from killing import check_that_killed_runs_end_with_the_same_networks
-from small_search import products, small_adaptation, small_dataset, small_network, small_options
+from small_search import SIZE, products, small_adaptation, small_dataset, small_network, small_options
 from torch import Tensor, nn
 
 from netadapt.errors import BudgetError, RunError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
-from netadapt.network.network import observe
+from netadapt.network.network import analyse, observe
 from netadapt.search.observer import Observer
 from netadapt.search.outcome import Outcome, State
 from netadapt.search.trainer import load_network
@@ -145,6 +147,48 @@ def test_a_finished_run_gives_its_summary_again(device: Device, table: Table, tm
     assert (tmp_path / "summary.json").exists()
     with pytest.raises(RunError, match="--resume"):
         small_adaptation(device, table, tmp_path, small_options()).run()
+
+
+class Stopping(Observer):
+    """Stops a run as Ctrl-C would: once its first network was accepted, or before it is tested and measured."""
+
+    def __init__(self, early: bool) -> None:
+        self.early = early
+
+    def accepted(self, state: State, narrowed: Mapping[str, int]) -> None:
+        if self.early:
+            raise KeyboardInterrupt
+
+    def stage(self, text: str) -> None:
+        if text.startswith("testing"):
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_writes_the_same_bytes_whatever_the_names_of_its_layers(
+    device: Device, table: Table, tmp_path: Path
+) -> None:
+    layers = zip(("z", "y", "10", "bn", "x", "2", "w", "v", "u", "t"), small_network().module.children(), strict=True)
+    network = analyse("renamed", nn.Sequential(OrderedDict(layers)), torch.zeros(1, 1, SIZE, SIZE))
+    assert list(network.widths) != sorted(network.widths)
+
+    def run(name: str, early: bool = False, resume: bool = False) -> dict[str, bytes]:
+        options = small_options(correction=False)
+        adaptation = small_adaptation(device, table, tmp_path / name, options, observer=Stopping(early))
+        adaptation.network = network
+        with pytest.raises(KeyboardInterrupt):
+            adaptation.run(resume)
+        return products(tmp_path / name)
+
+    whole = run("whole")
+    assert "adapted.onnx" in whole
+    assert "adapted.onnx" not in run("stopped", early=True)
+    shutil.copytree(tmp_path / "stopped", tmp_path / "older")
+    assert run("stopped", resume=True) == whole
+    # Older versions sorted what they wrote.
+    journal = tmp_path / "older" / "journal.jsonl"
+    events = map(json.loads, journal.read_text().splitlines())
+    journal.write_text("".join(json.dumps(event, sort_keys=True) + "\n" for event in events))
+    assert run("older", resume=True) == whole
 
 
 class Diverging(Classification):
