@@ -30,6 +30,8 @@ _OPTIONS = {
     "short_term.options.precision": "--precision",
     "long_term.options.precision": "--precision",
     "device": "--device",
+    "normalisation": "--mean and --std",
+    "preprocessing_in_model": "--preprocessing in-model",
     "seed": "--seed",
     "fingerprint": "the platform's fingerprint (its runtime, its settings or the machine)",
 }
