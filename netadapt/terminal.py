@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from netadapt.lut.accuracy import Accuracy
     from netadapt.lut.comparison import NetworkComparison
     from netadapt.lut.estimator import Correction
-    from netadapt.lut.exchange import Entry
+    from netadapt.lut.entries import Entry
     from netadapt.measure.compare import Comparison
     from netadapt.measure.device import Device, LayerCost
     from netadapt.measure.measurement import Measurement

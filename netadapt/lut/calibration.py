@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
+from netadapt.errors import TableError
 from netadapt.lut.estimator import Correction, Estimator
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
@@ -21,6 +24,8 @@ from netadapt.network.plan import Widths
 NETWORKS = 8
 #: Randomly drawn widths are at least this share of the original ones: an adapted network hardly goes below.
 LEAST_SHARE = 0.25
+
+_CORRECTION = TypeAdapter(Correction)
 
 Export = Callable[[Widths], bytes]
 """Gives the ONNX model of the network narrowed to some widths; the values of its weights do not matter."""
@@ -65,10 +70,23 @@ class Calibrator:
         key = f"{estimator.plan.digest} protocol {PROTOCOL_VERSION}"
         stored = self.table.get_network(self.device.fingerprint, key, self.metric)
         if stored is not None:
-            return Correction(**json.loads(stored))
+            return self._read(stored)
         correction = self._fit(estimator, seed)
         if correction.explains:
             self.table.put_network(self.device.fingerprint, key, json.dumps(asdict(correction)), self.metric)
+        return correction
+
+    def _read(self, stored: str) -> Correction:
+        try:
+            correction = _CORRECTION.validate_json(stored, strict=True)
+            whole = set(json.loads(stored)) == set(asdict(correction))
+        except ValidationError:
+            whole = False
+        if not whole or not all(map(math.isfinite, asdict(correction).values())):
+            raise TableError(
+                f"{self.table.path}: the stored correction of this network is damaged ({stored[:80]!r}); restore the"
+                " table from an export or delete it"
+            )
         return correction
 
     def fixed_part_only(self, estimator: Estimator) -> Correction:

@@ -11,46 +11,26 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from netadapt.errors import TableError
-from netadapt.files import write_atomically
-from netadapt.measure.measurement import UNITS, Measurement, Provenance, Status, Tier
-from netadapt.network.workload import Workload
+from netadapt.files import read_at_most, write_atomically
+from netadapt.lut.entries import Entry, EntryFaults, Numbers, place_of, read_workload, require_unit
+from netadapt.measure.measurement import Measurement, Provenance
 
 SCHEMA_VERSION = 1
 
 _MOST_FAULTS_SHOWN = 20
-_Count = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a table."""
-
-    workload: Workload
-    measurement: Measurement
+#: Of a file to read: a hundred thousand entries, which take hours to measure.
+_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class _Line:
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
-
+class _Line(Numbers):
     workload: dict[str, Any]
     provenance: str
-    metric: str
-    unit: str
-    value: _Count
-    minimum: _Count
-    median: _Count
-    mad: _Count
-    samples: _Count
-    clean_fraction: Annotated[float, Field(ge=0, le=1)]
-    relative_half_width: Annotated[float, Field(ge=0)] | None
-    status: Status
-    tier: Tier
 
 
 @dataclass(frozen=True)
@@ -63,7 +43,6 @@ class _File:
 
 
 _FILE = TypeAdapter(_File)
-_WORKLOAD = TypeAdapter(Workload)
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
@@ -98,11 +77,11 @@ def read_entries(path: Path) -> list[Entry]:
 
     """
     try:
-        file = _FILE.validate_json(path.read_bytes(), strict=True)
+        file = _FILE.validate_json(read_at_most(path, _MOST_BYTES), strict=True)
     except OSError as error:
         raise TableError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise TableError(_listing(path, [_place(fault) for fault in error.errors()])) from error
+        raise TableError(_listing(path, [place_of(fault) for fault in error.errors()])) from error
     faults: list[str] = []
     entries = [_entry(index, line, file.provenances, faults) for index, line in enumerate(file.entries)]
     if faults:
@@ -119,31 +98,20 @@ def _entry(index: int, line: _Line, provenances: dict[str, Provenance], faults: 
     place = f"entries.{index}"
     before = len(faults)
     fields = {name: value for name, value in line.__dict__.items() if name not in ("workload", "provenance")}
-    if line.metric not in UNITS or line.unit != UNITS[line.metric]:
-        faults.append(f"{place}.unit: metric {line.metric!r} in {line.unit!r}; known: {UNITS}")
+    try:
+        require_unit(line)
+    except EntryFaults as error:
+        faults += [f"{place}.{fault}" for fault in error.faults]
     if line.provenance not in provenances:
         faults.append(f"{place}.provenance: {line.provenance!r} is not among the file's provenances")
-    workload = _workload(place, line.workload, faults)
-    if workload is None or len(faults) > before:
+    try:
+        workload = read_workload(_canonical(line.workload))
+    except EntryFaults as error:
+        faults += [f"{place}.{fault}" for fault in error.faults]
+        return None
+    if len(faults) > before:
         return None
     return Entry(workload, Measurement(**fields, provenance=provenances[line.provenance]))
-
-
-def _workload(place: str, fields: dict[str, Any], faults: list[str]) -> Workload | None:
-    try:
-        workload = _WORKLOAD.validate_json(json.dumps(fields), strict=True)
-    except ValidationError as error:
-        faults.extend(f"{place}.workload.{_place(fault)}" for fault in error.errors())
-        return None
-    if workload.to_json() != _canonical(fields):
-        # Its key would not be the one under which it is looked up.
-        faults.append(f"{place}.workload: fields missing or too many: {sorted(fields)}")
-        return None
-    return workload
-
-
-def _place(fault: Any) -> str:
-    return f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
 
 
 def _listing(path: Path, faults: list[str]) -> str:

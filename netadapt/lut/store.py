@@ -11,8 +11,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cache
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +23,8 @@ from typing import Any, Self
 import platformdirs
 
 from netadapt.errors import TableError
-from netadapt.lut.exchange import Entry, read_entries, write_entries
+from netadapt.lut.entries import Entry, EntryFaults, read_numbers, read_provenance, read_workload
+from netadapt.lut.exchange import read_entries, write_entries
 from netadapt.measure.measurement import STATUSES, Measurement, Provenance
 from netadapt.measure.protocol import PROTOCOL_VERSION
 from netadapt.network.workload import Workload
@@ -61,11 +65,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 _BUSY_S = 30.0
 _NUMBERS = tuple(field.name for field in fields(Measurement) if field.name != "provenance")
-_SELECT = f"SELECT workload, {', '.join(_NUMBERS)}, json FROM entry JOIN provenance ON provenance = digest"
-_UPSERT = (
-    f"INSERT OR REPLACE INTO entry (key, fingerprint, protocol_version, workload, provenance, {', '.join(_NUMBERS)})"
-    f" VALUES (?, ?, ?, ?, ?, {', '.join('?' * len(_NUMBERS))})"
-)
+_COLUMNS = ("key", "fingerprint", "protocol_version", "workload", "provenance", *_NUMBERS)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entry"
+_UPSERT = f"INSERT OR REPLACE INTO entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+#: Longest text in a table, and of a list of keys to look up.
+_MOST_TEXT = 1 << 24
+#: Of the processor, for one look into the table. Damage can make a small file say that it has endless rows.
+_SELECT_LIMIT_S = 20.0
+#: Of SQLite's machine, after which the time is looked at.
+_SELECT_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +112,14 @@ class Table:
         with _explained(file):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
+                ordinary = file.is_file() or not file.exists()
             except OSError as error:
                 raise TableError(f"{file}: its folder cannot be made: {error.strerror}") from error
+            if not ordinary:
+                raise TableError(f"{file}: {_ADVICE[sqlite3.SQLITE_CANTOPEN]}")
             connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
             try:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_TEXT)
                 _prepare(connection, file)
             except BaseException:
                 connection.close()
@@ -122,7 +134,7 @@ class Table:
         self, fingerprint: str, workloads: Iterable[Workload], metric: str = "latency"
     ) -> dict[Workload, Measurement]:
         """Look up workloads; those that are not in the table are not in the result."""
-        keys = json.dumps([_key(fingerprint, workload) for workload in workloads])
+        keys = json.dumps([_key(fingerprint, PROTOCOL_VERSION, workload.to_json()) for workload in workloads])
         condition = "metric = ? AND key IN (SELECT value FROM json_each(?))"
         return {entry.workload: entry.measurement for entry in self._select(condition, [metric, keys])}
 
@@ -200,10 +212,48 @@ class Table:
         self.close()
 
     def _select(self, condition: str, values: list[Any]) -> list[Entry]:
-        query = f"{_SELECT} WHERE {condition} ORDER BY fingerprint, metric, workload"
-        with _explained(self.path):
-            rows = self._connection.execute(query, values).fetchall()
-        return [_entry(row) for row in rows]
+        with _explained(self.path), self._limited():
+            rows = self._fetch(f"{_SELECT} WHERE {condition}", values)
+            # Where a page is damaged, a column may hold what its type forbids.
+            digests = json.dumps(sorted({str(row["provenance"]) for row in rows}))
+            shared = "SELECT digest, json FROM provenance WHERE digest IN (SELECT value FROM json_each(?))"
+            texts = {row["digest"]: row["json"] for row in self._fetch(shared, [digests])}
+        try:
+            provenances = {digest: read_provenance(text) for digest, text in texts.items()}
+            entries = [(row["fingerprint"], row["metric"], row["workload"], _entry(row, provenances)) for row in rows]
+        except EntryFaults as error:
+            raise TableError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({error})") from error
+        # Not by SQLite, which would sort endless rows before it gives the first.
+        return [entry for *_, entry in sorted(entries, key=itemgetter(0, 1, 2))]
+
+    def _fetch(self, query: str, values: list[Any]) -> list[dict[str, Any]]:
+        """The rows of a query, unless they say more than the file has room for."""
+        cursor = self._connection.execute(query, values)
+        names = [column[0] for column in cursor.description]
+        room = self._size()
+        rows = []
+        for values in cursor:
+            room -= sum(len(value) for value in values if isinstance(value, str))
+            if room < 0:
+                raise TableError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} (it says more than it can hold)")
+            rows.append(dict(zip(names, values, strict=True)))
+        return rows
+
+    def _size(self) -> int:
+        """Bytes of the file, what has not been merged into it included."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (size,) = self._connection.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Interrupt what takes longer than reading any table."""
+        deadline = time.thread_time() + _SELECT_LIMIT_S
+        self._connection.set_progress_handler(lambda: time.thread_time() > deadline, _SELECT_STEPS)
+        try:
+            yield
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     def _write(self, entry: Entry) -> None:
         measurement, workload = entry.measurement, entry.workload
@@ -211,19 +261,34 @@ class Table:
         text = json.dumps(asdict(source), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._connection.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?)", (digest, text))
-        key = _key(source.fingerprint, workload, source.protocol_version)
-        where = (key, source.fingerprint, source.protocol_version, workload.to_json(), digest)
+        canonical = workload.to_json()
+        key = _key(source.fingerprint, source.protocol_version, canonical)
+        where = (key, source.fingerprint, source.protocol_version, canonical, digest)  # as in _COLUMNS
         self._connection.execute(_UPSERT, (*where, *(getattr(measurement, name) for name in _NUMBERS)))
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    numbers = dict(zip(_NUMBERS, row[1:-1], strict=True))
-    return Entry(Workload.from_json(row[0]), Measurement(**numbers, provenance=Provenance(**json.loads(row[-1]))))
+def _entry(row: dict[str, Any], provenances: dict[str, Provenance]) -> Entry:
+    """Make an entry of a row.
+
+    Raises:
+        EntryFaults: the row cannot have been written by this class.
+
+    """
+    workload = read_workload(row["workload"])
+    numbers = read_numbers({name: row[name] for name in _NUMBERS})
+    provenance = provenances.get(row["provenance"])
+    if provenance is None:
+        raise EntryFaults([f"provenance: {row['provenance']!r} is not in the table"])
+    source = (provenance.fingerprint, provenance.protocol_version)
+    if (row["fingerprint"], row["protocol_version"]) != source or row["key"] != _key(*source, row["workload"]):
+        raise EntryFaults([f"key: not that of {workload} on the platform of its provenance"])
+    return Entry(workload, Measurement(**vars(numbers), provenance=provenance))
 
 
-def _key(fingerprint: str, workload: Workload, protocol_version: int = PROTOCOL_VERSION) -> str:
-    text = f"{workload.digest} {fingerprint} {protocol_version}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _key(fingerprint: str, protocol_version: int, workload: str) -> str:
+    """The key of a workload, given as its canonical text."""
+    digest = hashlib.sha256(workload.encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{digest} {fingerprint} {protocol_version}".encode()).hexdigest()[:32]
 
 
 def _is_better(new: Measurement, old: Measurement) -> bool:
@@ -250,6 +315,22 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         if version < len(_MIGRATIONS):
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        if _schema(connection) != _own_schema():
+            raise TableError(f"{path}: damaged, or changed by another program: its tables are not those of netadapt")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """All that is defined in a file, however it is spaced. A view or trigger of another's could do anything."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+    return {(kind, name, " ".join(str(text).split())) for kind, name, text in connection.execute(query)}
+
+
+@cache
+def _own_schema() -> set[tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in chain(*_MIGRATIONS):
+            connection.execute(statement)
+        return _schema(connection)
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> int:
@@ -259,7 +340,7 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> int:
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if objects and owner != _APPLICATION_ID:
         raise TableError(f"{path}: a database of another program, not a table of netadapt; name another file")
-    if version > len(_MIGRATIONS):
+    if not 0 <= version <= len(_MIGRATIONS):
         raise TableError(
             f"{path}: made by a newer netadapt (version {version} of the table, this one knows {len(_MIGRATIONS)});"
             " update netadapt or name another file"
@@ -309,6 +390,8 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
     try:
         yield
+    except (OverflowError, UnicodeError) as error:
+        raise TableError(f"{path}: a value that SQLite cannot store ({error})") from error
     except sqlite3.Error as error:
         # The low byte is the primary code; the rest says where in SQLite it arose.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -117,7 +117,7 @@ def mutated_value(value: Any, generator: random.Random, most: int = 3) -> Any:
 def hostile_value(generator: random.Random) -> Any:
     """One of the values that readers forget, now and then a deep one."""
     if generator.random() < 0.02:
-        return nested(generator.choice((50, 900)))
+        return nested(generator.choice((20, 100)))
     return copy.deepcopy(generator.choice(HOSTILE_VALUES))
 
 

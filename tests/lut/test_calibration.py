@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_values import measurement
 
+from netadapt.errors import TableError
 from netadapt.lut.calibration import NETWORKS, Calibrator, draw_widths, fit_correction, measure_network
 from netadapt.lut.estimator import Correction, Estimator
 from netadapt.lut.store import Table
@@ -223,3 +224,11 @@ def test_an_undisturbed_network_is_measured_once(status: str) -> None:
     device = MadeUpDevice(lambda widths: 900, iter([status]))
     assert measure_network(device, b"{}", "latency").value == 900
     assert len(device.measured) == 1
+
+
+@pytest.mark.parametrize("change", [("1.0", '"1"'), ("1.0", "NaN"), ("1.0", "1e999"), ("scale", "x"), ("{", "")])
+def test_a_stored_correction_that_is_damaged_is_refused(table: Table, change: tuple[str, str]) -> None:
+    calibrator(table, MadeUpDevice(layers_only)).correction(estimator())
+    table._connection.execute('UPDATE network SET json = replace(\'{"scale":1.0,"offset":0.0}\', ?, ?)', change)
+    with pytest.raises(TableError, match=r"table\.sqlite: the stored correction of this network is damaged"):
+        calibrator(table, MadeUpDevice(layers_only)).correction(estimator())

@@ -186,6 +186,9 @@ class TestExchange:
             ({"value": 1.5}, "entries.0.value"),
             ({"value": -1}, "entries.0.value"),
             ({"value": "1"}, "entries.0.value"),
+            ({"value": 2**63}, "entries.0.value"),
+            ({"value": 10**400}, "entries.0.value"),
+            ({"workload": {}}, "entries.0.workload.op"),
             ({"status": "fine"}, "entries.0.status"),
             ({"clean_fraction": 2}, "entries.0.clean_fraction"),
             ({"colour": "red"}, "entries.0.colour"),
@@ -205,6 +208,15 @@ class TestExchange:
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(TableError, match=r"a\.json: not a table of schema_version 1"):
             table.import_json(tmp_path / "a.json")
+
+    def test_files_that_are_not_ordinary_or_too_large(self, table, tmp_path):
+        os.mkfifo(tmp_path / "a.json")
+        with pytest.raises(TableError, match=r"a\.json: cannot be read: not an ordinary file"):
+            table.import_json(tmp_path / "a.json")
+        with (tmp_path / "b.json").open("wb") as file:
+            file.truncate(2**26 + 1)
+        with pytest.raises(TableError, match=r"b\.json: cannot be read: larger than 67,108,864 bytes"):
+            table.import_json(tmp_path / "b.json")
 
     def test_absent_file(self, table, tmp_path):
         with pytest.raises(TableError, match=r"absent\.json: cannot be read: No such file"):
@@ -269,6 +281,76 @@ class TestBadFiles:
         path.write_bytes(path.read_bytes()[:20_000])
         with pytest.raises(TableError, match=r"damaged|not a table"), Table.open(path) as table:
             list(table.entries())
+
+    @pytest.mark.parametrize(
+        ("statement", "complaint"),
+        [
+            ("UPDATE entry SET status = 'fine'", "status: Input should be 'converged'"),
+            ("UPDATE entry SET value = -1", "value: Input should be greater than or equal to 0"),
+            ("UPDATE entry SET workload = ''", "workload: Invalid JSON"),
+            ("UPDATE entry SET workload = replace(workload, 'conv', 'sing')", "workload.op"),
+            ("UPDATE entry SET workload = replace(workload, '[1,1]', '[0,1]')", r"stride: \[0, 1\] is not 1 to"),
+            ("UPDATE entry SET workload = replace(workload, '[4,4]', '[5,4]')", "key: not that of conv 1->8 5x4"),
+            ("UPDATE entry SET unit = 'miles'", "metric 'latency' in 'miles'"),
+            ("UPDATE entry SET clean_fraction = 1e999", "clean_fraction: Input should be a finite number"),
+            ("UPDATE entry SET provenance = 'absent'", "'absent' is not in the table"),
+            ("UPDATE provenance SET json = '{}'", "provenance.platform: Field required"),
+            ("UPDATE provenance SET json = replace(json, 'ffff', 'eeee')", "key: not that of"),
+        ],
+    )
+    def test_a_row_that_was_edited(self, table, path, statement, complaint):
+        table.put(conv(1), measurement())
+        table._connection.execute(statement)
+        with pytest.raises(TableError, match=rf"table\.sqlite: damaged; restore it.*{complaint}"):
+            list(table.entries())
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "CREATE VIEW more AS SELECT 1",
+            "CREATE TRIGGER eager AFTER INSERT ON entry BEGIN DELETE FROM entry; END",
+            "DROP TABLE network",
+            "ALTER TABLE entry ADD COLUMN colour TEXT",
+        ],
+    )
+    def test_a_table_that_another_program_changed(self, path, statement):
+        Table.open(path).close()
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+        with pytest.raises(TableError, match="its tables are not those of netadapt"):
+            Table.open(path)
+
+    def test_a_version_below_zero(self, path):
+        Table.open(path).close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = -1")
+        connection.close()
+        with pytest.raises(TableError, match="version -1"):
+            Table.open(path)
+
+    def test_rows_without_end_are_not_read(self, table, monkeypatch):
+        for channels in range(1, 30):
+            table.put(conv(channels), measurement())
+        monkeypatch.setattr(Table, "_size", lambda _: 1000)
+        with pytest.raises(TableError, match="it says more than it can hold"):
+            list(table.entries())
+        monkeypatch.undo()
+        monkeypatch.setattr(store, "_SELECT_LIMIT_S", -1.0)
+        monkeypatch.setattr(store, "_SELECT_STEPS", 10)
+        with pytest.raises(TableError, match="interrupted"):
+            list(table.entries())
+
+    def test_a_pipe_is_not_waited_for(self, path):
+        os.mkfifo(path)
+        with pytest.raises(TableError, match="cannot be opened; check that it is a file"):
+            Table.open(path)
+
+    @pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+    def test_a_number_that_is_too_large(self, table, value):
+        with pytest.raises(TableError, match="a value that SQLite cannot store"):
+            table.put(conv(1), replace(measurement(), value=value))
+        assert list(table.entries()) == []
 
     def test_a_folder_in_its_place(self, tmp_path):
         with pytest.raises(TableError, match="cannot be opened"):
