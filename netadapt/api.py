@@ -27,6 +27,7 @@ from netadapt.train.batches import Augmentation
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.data.normalisation import normalised
 from netadapt.train.device import CPU, TrainingDeviceError, training_device
+from netadapt.train.fit import require_channels, require_fit
 from netadapt.train.memory import TrainingMemory, give_back_memory
 from netadapt.train.task import Classification, Task
 
@@ -108,8 +109,11 @@ def adapt(
     dataset = _load(data, example_input, mean, std)
     if augmentation:
         short_term, long_term = (_augmented(training, augmentation) for training in (short_term, long_term))
-    if dataset.channels != example_input.shape[1]:
-        raise DataError(f"{dataset.name} has {dataset.channels} channel(s), the example input {example_input.shape[1]}")
+    called = name or type(model).__name__
+    if task is None or type(task) is Classification:
+        require_fit(called, model, example_input, dataset)
+    else:
+        require_channels(example_input, dataset)
     options = Options(
         budgets=parse_budgets([budget] if isinstance(budget, str) else budget),
         selection=selection,
@@ -128,7 +132,7 @@ def adapt(
     for remark in dataset.remarks:
         observer.note(f"{dataset.name}: {remark}")
     network = analyse(
-        name or type(model).__name__,
+        called,
         model,
         example_input,
         on_group=lambda group: observer.stage(f"trying to narrow {group}"),
@@ -162,7 +166,7 @@ def _load(
             raise DataError(
                 f"{data}: named data sets are square, but the example input is {height} x {width}; give a Dataset"
             )
-        data = load_dataset(data, int(width))
+        data = load_dataset(data, int(width), int(example_input.shape[1]))
     if mean is None and std is None:
         return data
     if mean is None or std is None:

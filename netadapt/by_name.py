@@ -13,6 +13,7 @@ from netadapt.measure.device import open_device
 from netadapt.network.network import analyse
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.data.normalisation import Normalisation, normalised
+from netadapt.train.fit import require_fit
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.user_code import names_user_code
@@ -49,26 +50,28 @@ def load_network_and_data(
     With a `normalisation` (mean and standard deviation) in place of the data set's own, if there is one.
 
     Raises:
-        UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used.
+        UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used, or they do not fit.
 
     """
     if names_user_code(name):
         resolved = resolve(name, classes=None, in_channels=None, weights=weights)
-        return resolved, load_data(data, _side(resolved), normalisation)
+        dataset = load_data(data, _side(resolved), normalisation, int(resolved.example_input.shape[1]))
+        require_fit(resolved.name, resolved.module, resolved.example_input, dataset)
+        return resolved, dataset
     dataset = load_data(data, NetworkSpec.parse(name).size, normalisation)
     classes, channels = len(dataset.classes), dataset.channels
     resolved = resolve(name, classes=classes, in_channels=channels, weights=weights, pretrained_on=dataset.name)
     return resolved, dataset
 
 
-def load_data(data: str, size: int, normalisation: Normalisation | None) -> Dataset:
-    """A data set by name, with another normalisation if one is given.
+def load_data(data: str, size: int, normalisation: Normalisation | None, channels: int | None = None) -> Dataset:
+    """A data set by name, with another normalisation if one is given; `channels` as in `load_dataset`.
 
     Raises:
         UnknownNameError, DataError: it does not exist or cannot be used, or the normalisation does not fit it.
 
     """
-    dataset = load_dataset(data, size)
+    dataset = load_dataset(data, size, channels)
     return normalised(dataset, *normalisation) if normalisation else dataset
 
 

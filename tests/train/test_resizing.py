@@ -93,6 +93,17 @@ def test_remarks_say_order_of_classes_parts_and_resizing(tmp_path: Path) -> None
     assert "resize=crop|pad|squash" in resizing
 
 
+def test_photos_are_read_with_the_channels_that_are_asked_for(tmp_path: Path) -> None:
+    write_classes(tmp_path / "colour", stripes())
+    write_classes(tmp_path / "grey", Image.new("L", (8, 8), 70))
+    asked = {(photos, channels) for photos in ("colour", "grey") for channels in (None, 1, 3)}
+    given = {
+        (name, channels): load_dataset(f"folder:{tmp_path / name}", 8, channels).channels for name, channels in asked
+    }
+    assert given == {key: key[1] or {"colour": 3, "grey": 1}[key[0]] for key in asked}
+    assert set(load_dataset(f"folder:{tmp_path / 'grey'}", 8, 3).test.images.flatten()) == {70}
+
+
 def test_an_unknown_way_to_resize_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UnknownNameError, match="unknown way to resize photos 'stretch'; choose one of: crop, pad, squash"

@@ -12,8 +12,11 @@ from netadapt.train.names import DATASETS
 __all__ = ["Dataset", "Split", "check_dataset", "load_dataset"]
 
 
-def load_dataset(name: str, size: int) -> Dataset:
+def load_dataset(name: str, size: int, channels: int | None = None) -> Dataset:
     """Load the data set ``name`` with images of ``size`` x ``size`` pixels.
+
+    With ``channels`` photos of a folder are read as grey (1) or RGB (3), whatever they are; other data sets have
+    channels of their own.
 
     Names are ``fashion-mnist-mini`` (bundled), ``fashion-mnist``, ``cifar10:PATH`` and ``folder:PATH``; after the last
     one ``,resize=crop`` (the same as nothing), ``,resize=pad`` or ``,resize=squash``.
@@ -33,7 +36,7 @@ def load_dataset(name: str, size: int) -> Dataset:
             return cifar10.load(Path(path), size)
         case "folder" if path:
             photos, resize = folder.parse(path)
-            return folder.load(photos, size, resize)
+            return folder.load(photos, size, resize, channels)
     raise UnknownNameError("data set", name, DATASETS)
 
 

@@ -17,6 +17,7 @@ from netadapt.train.data.types import Dataset, Split
 _TEST_SHARE = 0.2  # where the folder has no test part of its own
 _FEWEST_TO_DIVIDE = 3  # images of a class: one each to train on, to hold out, to test
 _SMALLEST_STD = 1 / 255  # a channel without any contrast must not divide by zero
+_READABLE_CHANNELS = (1, 3)
 _CLASSES_SHOWN = 20
 _RESIZE_MARK = ",resize="
 
@@ -37,12 +38,13 @@ def parse(text: str) -> tuple[Path, Resize]:
     raise UnknownNameError("way to resize photos", way, RESIZES)
 
 
-def load(folder: Path, size: int, resize: Resize = DEFAULT) -> Dataset:
+def load(folder: Path, size: int, resize: Resize = DEFAULT, channels: int | None = None) -> Dataset:
     """Load ``folder/{train,test}/CLASS/*``, or ``folder/CLASS/*`` with a fifth of each class taken as test.
 
     Files are PNG, JPEG, BMP or WebP. A tenth of the training images is held out, drawn class by class. Photos are
-    brought to ``size`` x ``size`` by ``resize``; they are grey (1 channel) if every file is, else RGB. Mean and
-    standard deviation are those of the training part. The name says the way of resizing, as it changes every pixel.
+    brought to ``size`` x ``size`` by ``resize`` and read as grey or RGB as ``channels`` (1 or 3) says, without it as
+    grey if every file is, else as RGB. Mean and standard deviation are those of the training part. The name says the
+    way of resizing, as it changes every pixel.
 
     Raises:
         DataError: a folder is missing, empty or unreadable, a file is not such an image or is damaged, or train and
@@ -50,17 +52,19 @@ def load(folder: Path, size: int, resize: Resize = DEFAULT) -> Dataset:
 
     """
     classes, files = find_files(folder)
-    channels = 1 if all(is_grey(path) for path in chain(*files)) else 3
+    if channels not in _READABLE_CHANNELS:
+        channels = 1 if all(is_grey(path) for path in chain(*files)) else 3
     splits = [_read(part, classes, channels, size, resize) for part in files]
     train, test = splits if len(splits) == 2 else take_out(splits[0], _TEST_SHARE)
     train, holdout = split_holdout(train)
     mean, std = _statistics(train.images)
+    colours = "grey" if channels == 1 else "RGB"
     remarks = (
         _remark_on_classes(classes),
         f"{len(train)} images to train on; {len(holdout)} held out of the training images to choose networks by, "
         f"a tenth but one a class at least; {len(test)} to test at the end, {_origin_of_test(folder, splits)}",
-        f"each photo is {WORDS[resize].format(size=size)}; choose otherwise with --data folder:PATH{_RESIZE_MARK}"
-        f"{'|'.join(RESIZES)}",
+        f"each photo is read as {colours} and {WORDS[resize].format(size=size)}; choose otherwise with "
+        f"--data folder:PATH{_RESIZE_MARK}{'|'.join(RESIZES)}",
     )
     name = f"folder:{folder}{_RESIZE_MARK}{resize}"
     return Dataset(name, classes, channels, mean, std, train, holdout, test, resize, remarks)
