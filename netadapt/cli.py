@@ -158,6 +158,7 @@ def adapt(
     from netadapt.network.preprocessing import is_in_model, note_for_deployment
     from netadapt.search.budget import Pace, parse_budgets, require_metrics
     from netadapt.search.executors.workers import Workers
+    from netadapt.search.journal import require_free
     from netadapt.search.selection import selection_rule
     from netadapt.search.strategy import find_strategy
     from netadapt.search.trainer import Training
@@ -166,6 +167,7 @@ def adapt(
     from netadapt.train.device import training_device
 
     # What can be wrong without loading anything comes first.
+    require_free(out, resume)
     limited = [parsed.metric for parsed in parse_budgets(budget)]
     require_metrics(load_platform(platform), limited)
     selection_rule(selection)
@@ -300,9 +302,11 @@ def export(
     """Export a network to ONNX, with what its input has to be where --data, or --mean and --std, say so."""
     from netadapt.exporting import export_network
     from netadapt.network.preprocessing import is_in_model, note_for_deployment
+    from netadapt.outputs import ONNX_FILE, require_output
     from netadapt.train.data.normalisation import parse_normalisation
 
     in_model, normalisation = is_in_model(preprocessing), parse_normalisation(mean, std)
+    require_output(out, ONNX_FILE)
     stated = export_network(
         network,
         out,
@@ -340,6 +344,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a zoo network from scratch."""
+    from netadapt.outputs import WEIGHT_FILE, require_output
+
+    require_output(out, WEIGHT_FILE)
     from netadapt import terminal, zoo
     from netadapt.by_name import load_data
     from netadapt.train import Augmentation, TrainingOptions, train_network
@@ -600,7 +607,9 @@ def lut_export(
     from netadapt.lut.store import Table
     from netadapt.measure.device import fingerprint
     from netadapt.measure.platform import load_platform
+    from netadapt.outputs import TABLE_FILE, require_output
 
+    require_output(file, TABLE_FILE)
     only = fingerprint(load_platform(platform)) if platform else None
     with Table.open(table) as opened:
         typer.echo(f"{file}: {opened.export_json(file, only)} entries")
@@ -735,9 +744,13 @@ def report(
 ) -> None:
     """Write a report as one HTML file that needs no network."""
     from netadapt import terminal
+    from netadapt.outputs import REPORT, require_output
     from netadapt.report.report import write_pictures, write_report
 
-    written = write_report(source, out or (source / "report.html" if source.is_dir() else source.with_suffix(".html")))
+    page = out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    if source.exists():
+        require_output(page, REPORT)
+    written = write_report(source, page)
     drawn = write_pictures(source, pictures) if pictures else []
     if as_json:
         terminal.print_json({"report": str(written), "pictures": [str(path) for path in drawn]})

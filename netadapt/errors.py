@@ -97,6 +97,10 @@ class RunError(NetAdaptError):
     """A run folder that is in use, belongs to another configuration, or is damaged."""
 
 
+class OutputError(NetAdaptError):
+    """A file to be written whose place is taken by something else, or cannot be written to."""
+
+
 class CaseError(NetAdaptError):
     """A benchmark case that does not exist, or whose definition changed without a new version."""
 

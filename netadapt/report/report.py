@@ -6,6 +6,7 @@ from pathlib import Path
 
 from netadapt.errors import NetAdaptError, ResultsError, RunError
 from netadapt.files import write_atomically
+from netadapt.outputs import PICTURE, require_output
 from netadapt.report.content import Page
 from netadapt.report.html import html_of, svg_file
 
@@ -32,9 +33,12 @@ def write_pictures(source: Path, folder: Path) -> list[Path]:
 
     Raises:
         RunError, ResultsError: see `write_report`.
+        OutputError: a file of such a name is there that is no picture of a report.
 
     """
     pictures = {folder / f"{picture.name}.svg": svg_file(picture) for picture in read_page(source).pictures()}
+    for path in pictures:
+        require_output(path, PICTURE)
     for path, text in pictures.items():
         _write(path, text, RunError if _is_run(source) else ResultsError)
     return list(pictures)

@@ -31,6 +31,7 @@ from netadapt.search.record import (
 SCHEMA_VERSION = 1
 JOURNAL = "journal.jsonl"
 CONFIG = "config.json"
+LOCK = ".lock"
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _FAULTS_SHOWN = 3
@@ -66,6 +67,25 @@ class Journal:
     def events(self) -> list[Event]:
         """What happened, in order."""
         return [line.event for line in self.lines]
+
+
+def require_free(folder: Path, resume: bool) -> None:
+    """Make sure that a run can begin in a folder, or go on there with `resume`; nothing is written.
+
+    Raises:
+        RunError: the folder holds something else than a run, or a run although `resume` is not asked for.
+
+    """
+    try:
+        there = [entry for entry in folder.iterdir() if entry.name != LOCK]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # who makes the folder says what is wrong
+    except OSError as error:
+        raise RunError(f"{folder}: the run folder cannot be read: {error.strerror}") from error
+    if there and not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is not empty and holds no run of netadapt; choose a new or an empty folder")
+    if there and read_journal(folder, read_config(folder).config).lines and not resume:
+        raise RunError(f"{folder} holds a run already; continue it with --resume or choose another folder")
 
 
 def read_config(folder: Path) -> Configuration:

@@ -23,14 +23,12 @@ from typing import IO, Any, Self
 from netadapt.errors import RunError
 from netadapt.files import write_atomically
 from netadapt.search.changed_options import changed_options
-from netadapt.search.journal import CONFIG, JOURNAL, SCHEMA_VERSION, read_config, read_journal
+from netadapt.search.journal import CONFIG, JOURNAL, LOCK, SCHEMA_VERSION, read_config, read_journal, require_free
 from netadapt.search.outcome import Look, Outcome, State, image_results_path
 from netadapt.search.proposals import Proposal
 
 #: Of a proposal in the names of its files; a combination of many groups has a long name.
 _NAME_LENGTH = 40
-
-_LOCK = ".lock"
 
 
 class RunFolder:
@@ -57,10 +55,11 @@ class RunFolder:
 
         """
         asked = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **config}))
-        _require_run_or_nothing(path)
+        require_free(path, resume)
         lock = _lock(path)
         try:
-            events = _events_before(path, asked, resume)
+            require_free(path, resume)  # again: another run may have ended meanwhile
+            events = _events_before(path, asked)
             if not events:
                 _write(path / CONFIG, _document(asked))
             return cls(path, lock, events)
@@ -202,21 +201,7 @@ def _is_about(entry: Mapping[str, Any], proposal: Proposal, look: Look) -> bool:
     return (seen["iteration"], seen["group"], seen["widths"], entry["outcome"].get("look")) == asked
 
 
-def _require_run_or_nothing(path: Path) -> None:
-    """Make sure that a folder is new, empty, or that of a run, before anything is written there."""
-    try:
-        there = [entry for entry in path.iterdir() if entry.name != _LOCK]
-    except (FileNotFoundError, NotADirectoryError):
-        return  # who makes the folder says what is wrong
-    except OSError as error:
-        raise RunError(f"{path}: the run folder cannot be read: {error.strerror}") from error
-    if there and not (path / CONFIG).is_file():
-        raise RunError(f"{path} is not empty and holds no run of netadapt; choose a new or an empty folder")
-    if there:
-        read_config(path)
-
-
-def _events_before(path: Path, asked: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+def _events_before(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """What has happened already in the run of a folder; a last line that a kill cut short is taken off the journal."""
     if not (path / CONFIG).exists():
         return []
@@ -225,8 +210,6 @@ def _events_before(path: Path, asked: dict[str, Any], resume: bool) -> list[dict
     if not journal.lines:
         _require_not_started(path)
         return []
-    if not resume:
-        raise RunError(f"{path} holds a run already; continue it with --resume or choose another folder")
     if changed := changed_options(stored.fields, asked):
         raise RunError(
             f"{path} is a run with other options: {'; '.join(changed)}. Resume it with those that it began with, or "
@@ -277,7 +260,7 @@ def _lock(path: Path) -> IO[str]:
     """Lock the folder. A record lock, because forked workers must not inherit it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / _LOCK).open("a")
+        lock = (path / LOCK).open("a")
     except OSError as error:
         raise RunError(f"{path}: the run folder cannot be written: {error.strerror}") from error
     try:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from netadapt.errors import DataError
-from netadapt.train.data.fashion_mnist import SYSTEM_FOLDER
+from netadapt.train.data.fashion_mnist import SYSTEM_FOLDER, user_folder
 from netadapt.train.data.idx import unpack
 
 
@@ -64,14 +64,21 @@ def fetch_fashion_mnist(source: Path | None, destination: Path) -> Path:
     package through apt (no root needed), the public address. Every file appears complete or not at all.
 
     Raises:
-        DataError: no source gave the right files; says why for each.
+        DataError: files of these names are there that are others, or no source gave the right ones; says why for each.
 
     """
     try:
         if not _faults(destination):
             return destination
+        there = [destination / name for name in CONTENT if (destination / name).exists()]
     except OSError as error:
         raise DataError(f"{destination} cannot be used ({error})") from error
+    # MNIST's own files have the same names. In the package's own folder they are ours, and damaged.
+    if there and destination != user_folder():
+        raise DataError(
+            f"{there[0]} is there already, but the folder does not hold Fashion-MNIST; choose another folder, or "
+            "remove what is there"
+        )
     getters: dict[str, _Getter] = {
         f"folder {SYSTEM_FOLDER}": partial(_from_folder, SYSTEM_FOLDER),
         f"Debian package {_PACKAGE}": _from_debian,

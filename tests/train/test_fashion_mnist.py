@@ -190,6 +190,13 @@ def test_fetching_copies_checked_files_once(tmp_path: Path) -> None:
     assert fetch_fashion_mnist(tmp_path / "absent", destination) == destination  # nothing left to do
 
 
+def test_fetching_leaves_other_files_of_the_same_names_alone(tmp_path: Path) -> None:
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"labels of MNIST")
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is there already, .* choose another folder"):
+        fetch_fashion_mnist(None, tmp_path)
+    assert (tmp_path / "t10k-labels-idx1-ubyte.gz").read_bytes() == b"labels of MNIST"
+
+
 def test_fetching_tries_every_source_and_says_why_each_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netadapt.train.fetch.SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.setattr("netadapt.train.fetch._ADDRESS", (tmp_path / "site").as_uri() + "/")
