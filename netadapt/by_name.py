@@ -10,7 +10,7 @@ from netadapt.errors import DataError
 from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
-from netadapt.network.network import analyse
+from netadapt.network.network import AdaptableNetwork, analyse
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.data.normalisation import Normalisation, normalised
 from netadapt.train.fit import require_fit
@@ -38,8 +38,18 @@ def open_predictor(
 
     """
     with open_device(platform, on_fallback=on_fallback) as device, Table.open(table) as opened:
-        resolved = resolve(name, classes=classes, in_channels=channels)
-        yield Predictor(analyse(resolved.name, resolved.module, resolved.example_input), device, opened)
+        yield Predictor(analysed(name, classes, channels), device, opened)
+
+
+def analysed(name: str, classes: int | None, channels: int | None) -> AdaptableNetwork:
+    """Return the network of this name with its channel groups and plan.
+
+    Raises:
+        UnknownNameError, ModelError: it does not exist, or cannot be run.
+
+    """
+    resolved = resolve(name, classes=classes, in_channels=channels)
+    return analyse(resolved.name, resolved.module, resolved.example_input)
 
 
 def load_network_and_data(

@@ -15,12 +15,14 @@ import typer
 
 import netadapt
 from netadapt.errors import NetAdaptError
+from netadapt.one_line import OneLineErrors
 
 if TYPE_CHECKING:
     from netadapt.lut.predictor import Predictor
 
 app = typer.Typer(
     name="netadapt",
+    cls=OneLineErrors,
     help="Shrink a pre-trained CNN to what a device can afford, guided by measured costs.",
     no_args_is_help=True,
     add_completion=False,
@@ -91,12 +93,12 @@ PreprocessingPlace = Annotated[
 Weights = Annotated[Path | None, typer.Option(help="safetensors file with the network's weights")]
 TableFile = Annotated[Path | None, typer.Option("--table", help="Look-up table; by default in the user's cache folder")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random")]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:INDEX, or auto for CUDA where torch sees it")
 ]
 Classes = Annotated[int | None, typer.Option(help="Classes of a zoo network (default 1000)")]
-Channels = Annotated[int | None, typer.Option(help="Input channels of a zoo network (default 3)")]
+Channels = Annotated[int | None, typer.Option(help="Input channels of a zoo network: 1 or 3 (default 3)")]
 Precision = Annotated[
     str, typer.Option(help="float32 or bfloat16; the latter is faster where layers are large and the CPU knows it")
 ]
@@ -130,8 +132,8 @@ def adapt(
     initial_reduction: Annotated[
         float | None, typer.Option(help="First step as a share of the original cost, instead of --iterations deciding")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Batches of each proposal's short-term fine-tune")] = 100,
-    long_steps: Annotated[int, typer.Option(help="Batches of the final long-term fine-tune")] = 1000,
+    steps: Annotated[int, typer.Option(min=0, help="Batches of each proposal's short-term fine-tune")] = 100,
+    long_steps: Annotated[int, typer.Option(min=0, help="Batches of the final long-term fine-tune")] = 1000,
     lr: Annotated[float, typer.Option(help="Highest learning rate of the short-term fine-tune")] = 0.005,
     long_lr: Annotated[float, typer.Option(help="Highest learning rate of the long-term fine-tune")] = 0.005,
     batch: Annotated[int, typer.Option(min=2, help="Images in a batch")] = 128,
@@ -151,9 +153,7 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Adapt a pre-trained network to a budget, and measure what that gained."""
-    from netadapt import terminal
-    from netadapt.api import adapt as adapt_network
-    from netadapt.by_name import load_network_and_data
+    from netadapt import arguments, terminal
     from netadapt.measure.platform import load_platform
     from netadapt.network.preprocessing import is_in_model, note_for_deployment
     from netadapt.search.budget import Pace, parse_budgets, require_metrics
@@ -161,22 +161,33 @@ def adapt(
     from netadapt.search.journal import require_free
     from netadapt.search.selection import selection_rule
     from netadapt.search.strategy import find_strategy
-    from netadapt.search.trainer import Training
-    from netadapt.train import Augmentation, TrainingOptions
+    from netadapt.train import check_dataset
     from netadapt.train.data.normalisation import parse_normalisation
-    from netadapt.train.device import training_device
 
-    # What can be wrong without loading anything comes first.
+    # What can be wrong without loading anything comes first, torch among it.
     require_free(out, resume)
     limited = [parsed.metric for parsed in parse_budgets(budget)]
     require_metrics(load_platform(platform), limited)
     selection_rule(selection)
-    Workers.parse(workers).require()
-    training_device(device)
     way = find_strategy(strategy)
     pace = Pace(iterations, decay, initial_reduction)
+    for rate in (lr, long_lr):
+        arguments.check_training(rate, batch, precision, device)
+    arguments.check_network(network, weights)
+    check_dataset(data)
     is_in_model(preprocessing)
     normalisation = parse_normalisation(mean, std)
+    arguments.check_run_folder(out)
+    arguments.check_table(table)
+    Workers.parse(workers).require()
+
+    from netadapt.api import adapt as adapt_network
+    from netadapt.by_name import load_network_and_data
+    from netadapt.search.trainer import Training
+    from netadapt.train import Augmentation, TrainingOptions
+    from netadapt.train.device import training_device
+
+    training_device(device)
     training = TrainingOptions(lr, batch, augmentation=Augmentation(flip=flip), precision=precision)  # type: ignore[arg-type]
     short_term, long_term = Training(steps, training), Training(long_steps, replace(training, lr=long_lr))
     resolved, dataset = load_network_and_data(network, data, weights, normalisation)
@@ -227,15 +238,19 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model; two models, or one on two platforms, are compared interleaved."""
-    from netadapt import terminal
+    from netadapt import arguments, terminal
     from netadapt.measure.compare import compare_models
     from netadapt.measure.device import open_device
+    from netadapt.measure.platform import load_platform
 
     names = platform or ["ort-local"]
     if len(models) > 2 or len(names) > 2 or len(models) + len(names) > 3:
         raise typer.BadParameter("give one or two models on one platform, or one model on two platforms")
     if profile and len(models) + len(names) > 2:
         raise typer.BadParameter("--profile is of one model on one platform")
+    for name in names:
+        load_platform(name)
+    arguments.check_models(models, weights, classes, channels)
     files = [_model(model, weights, classes, channels) for model in models]
     with open_device(names[0], on_fallback=terminal.tell_fallback) as first:
         if len(models) == len(names) == 1:
@@ -265,16 +280,19 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search for kernels that are faster than ours on a platform. Can be stopped and started again."""
-    from netadapt import terminal
+    from netadapt import arguments, terminal
     from netadapt.measure.model_file import model_bytes
     from netadapt.measure.platform import load_platform
     from netadapt.measure.tvm.compile import require_tvm
     from netadapt.measure.tvm.records import records_path
 
+    loaded = load_platform(platform)
+    arguments.check_models([model], weights, classes, channels)
+    if records is not None:
+        arguments.check_records(records)
     require_tvm()
     from netadapt.measure.tvm import tuning
 
-    loaded = load_platform(platform)
     named = getattr(loaded.runtime, "tuning", None) or loaded.name
     path = records or records_path(named)
     content = model_bytes(_model(model, weights, classes, channels))
@@ -300,13 +318,21 @@ def export(
     preprocessing: PreprocessingPlace = "caller",
 ) -> None:
     """Export a network to ONNX, with what its input has to be where --data, or --mean and --std, say so."""
-    from netadapt.exporting import export_network
+    from netadapt import arguments
     from netadapt.network.preprocessing import is_in_model, note_for_deployment
     from netadapt.outputs import ONNX_FILE, require_output
+    from netadapt.train import check_dataset
     from netadapt.train.data.normalisation import parse_normalisation
+
+    arguments.check_network(network, weights, classes, channels)
+    if data is not None:
+        check_dataset(data)
 
     in_model, normalisation = is_in_model(preprocessing), parse_normalisation(mean, std)
     require_output(out, ONNX_FILE)
+
+    from netadapt.exporting import export_network
+
     stated = export_network(
         network,
         out,
@@ -344,17 +370,24 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a zoo network from scratch."""
+    from netadapt import arguments
     from netadapt.outputs import WEIGHT_FILE, require_output
+    from netadapt.train import check_dataset
+    from netadapt.train.data.normalisation import parse_normalisation
 
+    arguments.check_training(lr, batch, precision, device, weight_decay)
+    arguments.check_network(network)
+    check_dataset(data)
+    normalisation = parse_normalisation(mean, std)
     require_output(out, WEIGHT_FILE)
+
     from netadapt import terminal, zoo
     from netadapt.by_name import load_data
     from netadapt.train import Augmentation, TrainingOptions, train_network
-    from netadapt.train.data.normalisation import parse_normalisation
     from netadapt.train.device import training_device
 
     device = training_device(device)
-    dataset = load_data(data, zoo.NetworkSpec.parse(network).size, parse_normalisation(mean, std))
+    dataset = load_data(data, zoo.NetworkSpec.parse(network).size, normalisation)
     terminal.tell_remarks(dataset)
     options = TrainingOptions(
         lr,
@@ -394,17 +427,23 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Tell how good a network is on a data set."""
-    from netadapt import terminal
-    from netadapt.by_name import load_network_and_data
+    from netadapt import arguments, terminal
     from netadapt.errors import UnknownNameError
-    from netadapt.train import Classification
-    from netadapt.train import evaluate as evaluate_module
-    from netadapt.train.chance import near_chance
+    from netadapt.train import check_dataset
     from netadapt.train.data.normalisation import parse_normalisation
 
     if split not in ("test", "holdout"):
         raise UnknownNameError("split", split, ("test", "holdout"))
-    resolved, dataset = load_network_and_data(network, data, weights, parse_normalisation(mean, std))
+    arguments.check_network(network, weights)
+    check_dataset(data)
+    normalisation = parse_normalisation(mean, std)
+
+    from netadapt.by_name import load_network_and_data
+    from netadapt.train import Classification
+    from netadapt.train import evaluate as evaluate_module
+    from netadapt.train.chance import near_chance
+
+    resolved, dataset = load_network_and_data(network, data, weights, normalisation)
     terminal.tell_remarks(dataset)
     images = getattr(dataset, split)
     result = evaluate_module(resolved.module, Classification(), images, dataset)
@@ -517,6 +556,7 @@ def lut_build(
     as_json: AsJson = False,
 ) -> None:
     """Measure a network's layers ahead, on a grid of widths. Can be stopped and started again."""
+    _check_predictor(network, [platform], table, classes, channels)
     from netadapt import terminal
     from netadapt.lut.ahead import workloads_ahead
     from netadapt.lut.fill import fill
@@ -547,28 +587,39 @@ def lut_show(
     classes: Classes = None,
     channels: Channels = None,
     no_correction: NoCorrection = False,
+    measure_missing: Annotated[bool, typer.Option("--measure", help="Measure what the table lacks for it")] = False,
     table: TableFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is in the table, or a network's prediction layer by layer."""
-    from netadapt import terminal
+    from netadapt import arguments, terminal
     from netadapt.lut.store import Table
 
     if network is None:
+        arguments.check_table(table, must_exist=True)
         with Table.open(table) as opened:
             terminal.print_entries(opened.path, opened.entries(), as_json)
         return
-    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
-        predictor.on_progress = progress.measured
-        correction, estimator = predictor.calibrate(not no_correction), predictor.estimator
-        widths = predictor.network.widths
-        layers, total = estimator.layers(widths), estimator(widths)
-        facts = {
-            "fixed_part_ns": estimator.fixed_part,
-            "correction": asdict(correction),
-            "unknown_operations": sorted(set(predictor.network.plan.unknown)),
-        }
-    terminal.print_layers(network, predictor.device, layers, total, facts, as_json)
+    _check_predictor(network, [platform], table, classes, channels)
+    if measure_missing:
+        _show_measured_layers(network, platform, table, classes, channels, not no_correction, as_json)
+        return
+    arguments.check_table(table, must_exist=True)
+    from netadapt.by_name import analysed
+    from netadapt.lut.stored import MissingEntriesError, stored_prediction
+    from netadapt.measure.platform import load_platform
+
+    loaded = load_platform(platform)
+    with terminal.live_progress() as progress, Table.open(table) as opened:
+        progress.stage("finding channel groups")
+        found = analysed(network, classes, channels)
+        try:
+            prediction = stored_prediction(found, loaded, opened, not no_correction)
+        except MissingEntriesError as error:
+            raise MissingEntriesError(
+                f"{error} for {network} on {loaded.name}; add --measure to measure them"
+            ) from None
+    terminal.print_layers(network, loaded, found.plan.unknown, prediction, as_json)
 
 
 @command(lut_app, "compare")
@@ -581,12 +632,13 @@ def lut_compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare a network's layers on two platforms, or in two runtimes of one, and the whole network."""
-    from netadapt import terminal
-    from netadapt.lut.comparison import compare_layers
-
     if len(platform) != 2:
         raise typer.BadParameter("give two platforms: -p A -p B")
     first, second = platform
+    _check_predictor(network, platform, table, classes, channels)
+    from netadapt import terminal
+    from netadapt.lut.comparison import compare_layers
+
     with (
         terminal.live_progress() as progress,
         _predictor(network, first, table, classes, channels) as a,
@@ -604,12 +656,14 @@ def lut_export(
     table: TableFile = None,
 ) -> None:
     """Write the table to a canonical JSON file."""
+    from netadapt import arguments
     from netadapt.lut.store import Table
     from netadapt.measure.device import fingerprint
     from netadapt.measure.platform import load_platform
     from netadapt.outputs import TABLE_FILE, require_output
 
     require_output(file, TABLE_FILE)
+    arguments.check_table(table, must_exist=True)
     only = fingerprint(load_platform(platform)) if platform else None
     with Table.open(table) as opened:
         typer.echo(f"{file}: {opened.export_json(file, only)} entries")
@@ -640,6 +694,7 @@ def lut_accuracy(
     as_json: AsJson = False,
 ) -> None:
     """Compare predicted and measured latency on random-width networks."""
+    _check_predictor(network, [platform], table, classes, channels)
     from netadapt import terminal
     from netadapt.lut.accuracy import assess
 
@@ -762,7 +817,9 @@ def report(
 
 def _model(model: str, weights: Path | None, classes: int | None, channels: int | None) -> Path | bytes:
     """The ONNX file of that name, or the exported network."""
-    if model.endswith(".onnx") or Path(model).is_file():
+    from netadapt.arguments import names_file
+
+    if names_file(model):
         return Path(model)
     return _onnx_of(model, weights, classes, channels)
 
@@ -773,6 +830,38 @@ def _onnx_of(network: str, weights: Path | None, classes: int | None, channels: 
 
     resolved = zoo.resolve(network, classes=classes, in_channels=channels, weights=weights)
     return to_onnx(resolved.module, resolved.example_input)
+
+
+def _check_predictor(
+    network: str, platforms: list[str], table: Path | None, classes: int | None, channels: int | None
+) -> None:
+    from netadapt import arguments
+    from netadapt.measure.platform import load_platform
+    from netadapt.search.budget import require_metrics
+
+    for platform in platforms:
+        require_metrics(load_platform(platform), ["latency"])
+    arguments.check_network(network, None, classes, channels)
+    arguments.check_table(table)
+
+
+def _show_measured_layers(
+    network: str,
+    platform: str,
+    table: Path | None,
+    classes: int | None,
+    channels: int | None,
+    corrected: bool,
+    as_json: bool,
+) -> None:
+    from netadapt import terminal
+    from netadapt.lut.stored import prediction_of
+
+    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
+        predictor.on_progress = progress.measured
+        correction = predictor.calibrate(corrected)
+        prediction = prediction_of(predictor.estimator, predictor.network, correction)
+    terminal.print_layers(network, predictor.device.platform, predictor.network.plan.unknown, prediction, as_json)
 
 
 def _predictor(

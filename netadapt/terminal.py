@@ -21,15 +21,15 @@ from netadapt.search.observer import Observer
 if TYPE_CHECKING:
     from netadapt.lut.accuracy import Accuracy
     from netadapt.lut.comparison import NetworkComparison
-    from netadapt.lut.estimator import Correction
     from netadapt.lut.entries import Entry
+    from netadapt.lut.estimator import Correction
+    from netadapt.lut.stored import LayerPrediction
     from netadapt.measure.compare import Comparison
     from netadapt.measure.device import Device, LayerCost
     from netadapt.measure.measurement import Measurement
     from netadapt.measure.platform import Platform
     from netadapt.measure.simulator.fidelity import Fidelity
     from netadapt.measure.tvm.tuning import Tuned
-    from netadapt.network.workload import Workload
     from netadapt.search.budget import Resources
     from netadapt.search.outcome import Outcome, State
     from netadapt.search.proposals import Proposal
@@ -252,27 +252,36 @@ def print_entries(path: Path, entries: Iterable[Entry], as_json: bool) -> None:
 
 
 def print_layers(
-    name: str,
-    device: Device,
-    layers: Sequence[tuple[Workload, float]],
-    total: float,
-    facts: Mapping[str, Any],
-    as_json: bool,
+    name: str, platform: Platform, unknown: Iterable[str], prediction: LayerPrediction, as_json: bool
 ) -> None:
-    """Show a prediction layer by layer, with the parts that no layer has."""
+    """Show a prediction layer by layer, with the parts that no layer has, `unknown` operations among them."""
+    layers, total, correction = prediction.layers, prediction.total, prediction.correction
+    operations = sorted(set(unknown))
     if as_json:
         parts = [{"workload": json.loads(workload.to_json()), "latency_ns": cost} for workload, cost in layers]
-        origin = {"network": name, "platform": device.platform.name, "tier": device.platform.tier}
-        print_json({**origin, "layers": parts, "predicted_latency_ns": total, **facts})
+        print_json(
+            {
+                "network": name,
+                "platform": platform.name,
+                "tier": platform.tier,
+                "layers": parts,
+                "predicted_latency_ns": total,
+                "fixed_part_ns": prediction.fixed_part,
+                "correction": correction and asdict(correction),
+                "unknown_operations": operations,
+            }
+        )
         return
     rows = [[str(workload), amount("latency", cost), f"{cost / total:.1%}"] for workload, cost in layers]
     fixed = total - sum(cost for _, cost in layers)
     rows += [["fixed part and correction", amount("latency", fixed), f"{fixed / total:.1%}"]]
     rows += [["all", amount("latency", total), "100.0%"]]
-    title = f"{name}: predicted latency on {device.platform.name} (tier: {device.platform.tier})"
+    title = f"{name}: predicted latency on {platform.name} (tier: {platform.tier})"
     print_table(title, ["layer", "latency", "share"], rows)
-    if facts["unknown_operations"]:
-        say(f"in the fixed part: {', '.join(facts['unknown_operations'])}")
+    if operations:
+        say(f"in the fixed part: {', '.join(operations)}")
+    if correction is None:
+        say("not corrected by measurements of whole networks; --measure takes them")
 
 
 def print_layer_comparison(name: str, comparison: NetworkComparison, as_json: bool) -> None:

@@ -67,26 +67,13 @@ class Calibrator:
             ModelError, MeasurementError, TableError: a network could not be exported, measured or stored.
 
         """
-        key = f"{estimator.plan.digest} protocol {PROTOCOL_VERSION}"
-        stored = self.table.get_network(self.device.fingerprint, key, self.metric)
+        stored = stored_correction(self.table, self.device.fingerprint, estimator.plan.digest, self.metric)
         if stored is not None:
-            return self._read(stored)
+            return stored
         correction = self._fit(estimator, seed)
         if correction.explains:
-            self.table.put_network(self.device.fingerprint, key, json.dumps(asdict(correction)), self.metric)
-        return correction
-
-    def _read(self, stored: str) -> Correction:
-        try:
-            correction = _CORRECTION.validate_json(stored, strict=True)
-            whole = set(json.loads(stored)) == set(asdict(correction))
-        except ValidationError:
-            whole = False
-        if not whole or not all(map(math.isfinite, asdict(correction).values())):
-            raise TableError(
-                f"{self.table.path}: the stored correction of this network is damaged ({stored[:80]!r}); restore the"
-                " table from an export or delete it"
-            )
+            text = json.dumps(asdict(correction))
+            self.table.put_network(self.device.fingerprint, _key(estimator.plan.digest), text, self.metric)
         return correction
 
     def fixed_part_only(self, estimator: Estimator) -> Correction:
@@ -106,6 +93,35 @@ class Calibrator:
             measured.append(measure_network(self.device, self.export(widths), self.metric).value)
             self.on_progress(done, len(drawn))
         return fit_correction(np.array(predicted), np.array(measured, dtype=np.float64))
+
+
+def stored_correction(table: Table, fingerprint: str, plan_digest: str, metric: str) -> Correction | None:
+    """Return the correction of a network on a platform that the table keeps; None if there is none yet.
+
+    Raises:
+        TableError: the table cannot be read.
+
+    """
+    stored = table.get_network(fingerprint, _key(plan_digest), metric)
+    return None if stored is None else _read(stored, table)
+
+
+def _read(stored: str, table: Table) -> Correction:
+    try:
+        correction = _CORRECTION.validate_json(stored, strict=True)
+        whole = set(json.loads(stored)) == set(asdict(correction))
+    except ValidationError:
+        whole = False
+    if not whole or not all(map(math.isfinite, asdict(correction).values())):
+        raise TableError(
+            f"{table.path}: the stored correction of this network is damaged ({stored[:80]!r}); restore the"
+            " table from an export or delete it"
+        )
+    return correction
+
+
+def _key(plan_digest: str) -> str:
+    return f"{plan_digest} protocol {PROTOCOL_VERSION}"
 
 
 def fit_correction(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Correction:
