@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,10 +11,13 @@ from typing import Protocol
 from netadapt.errors import ClockZero, Throttled
 from netadapt.measure import statistics
 from netadapt.measure.protocol import Block, Timing
+from netadapt.measure.rpc.answers import UnusableAnswer, json_of, number
 
 _COOLING_POLL_S = 0.5
 #: Share of its highest clock below which a core counts as slowed down.
 _LEAST_CLOCK = 0.9
+#: In a block, whatever a board's clock says.
+_MOST_RUNS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,26 @@ class BlockTimes:
     state: State
 
     @classmethod
-    def from_json(cls, text: str) -> BlockTimes:
-        """Read the device server's answer."""
-        answer = json.loads(text)
-        return cls(tuple(BlockTime(*block) for block in answer["blocks"]), State(**answer["state"]))
+    def from_answer(cls, answer: object, count: int) -> BlockTimes:
+        """Read the device server's answer to a question for `count` blocks.
+
+        Raises:
+            UnusableAnswer: it is not one.
+
+        """
+        found = json_of(answer)
+        try:
+            blocks = tuple(
+                BlockTime(number(wall), number(cpu), round(number(off))) for wall, cpu, off in found["blocks"]
+            )
+            state = State(**{name: value if value is None else number(value) for name, value in found["state"].items()})
+            if len(blocks) != count:
+                raise ValueError(f"{len(blocks)} blocks instead of {count}")
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UnusableAnswer(
+                f"it does not answer with times of blocks, as netadapt-device does: {error}"
+            ) from error
+        return cls(blocks, state)
 
 
 class TimedProgram(Protocol):
@@ -116,7 +134,7 @@ class RemoteSource:
         self._ready.clear()
         self._runs = 1
         cost = self._cost(1)
-        while cost * self._runs < timing.block_ns / 2 and time.monotonic() < deadline:
+        while cost * self._runs < timing.block_ns / 2 and self._runs < _MOST_RUNS and time.monotonic() < deadline:
             self._runs *= 2
             cost = self._cost(1)
         before = cost = self._cost(timing.warmup_samples)
@@ -124,7 +142,7 @@ class RemoteSource:
             before, cost = cost, self._cost(timing.warmup_samples)
             if abs(cost - before) <= timing.warmup_agreement * before:
                 break
-        self._runs = max(1, round(timing.block_ns / cost))
+        self._runs = max(1, round(min(_MOST_RUNS, timing.block_ns / cost)))
 
     def block(self) -> Block:
         """Take the next block."""

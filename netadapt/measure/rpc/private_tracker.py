@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from typing import Self
 
 from netadapt.errors import MeasurementError
 from netadapt.measure.rpc.processes import command, environment
+from netadapt.measure.waiting import readable
 
 _START_LIMIT_S = 60.0
 
@@ -69,7 +69,7 @@ class PrivateTracker:
 
     def _port(self) -> int:
         assert self._process.stdout
-        if select.select([self._process.stdout], [], [], _START_LIMIT_S)[0]:
+        if readable(self._process.stdout, _START_LIMIT_S):
             line = self._process.stdout.readline()
             if line:
                 return int(line)

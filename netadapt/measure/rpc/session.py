@@ -5,7 +5,6 @@ Imports TVM. Any call can hang when a board does: the process that started the w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +12,15 @@ from typing import Any, Literal
 
 import tvm
 from numpy.typing import NDArray
-from tvm import rpc
 from tvm.runtime.vm import VirtualMachine
 
 from netadapt.errors import DeviceBusy, DeviceError, DeviceLost, KernelCrashed, NetAdaptError, SessionTimeout
+from netadapt.measure.rpc.answers import UnusableAnswer, description_of
 from netadapt.measure.rpc.blocks import BlockTime, BlockTimes, State
 from netadapt.measure.rpc.emulated import simulation_request
+from netadapt.measure.rpc.handshake import KeyRefused, connected
+from netadapt.measure.rpc.relay import Relay
+from netadapt.measure.rpc.relay_process import CUT_OFF
 from netadapt.measure.rpc.tracker import Board, Tracker, host_and_port
 from netadapt.measure.tvm.library import ENTRY, Library
 from netadapt.measure.tvm.reference import Example, require_equal
@@ -58,6 +60,7 @@ class Session:
     Args:
         where: how to reach a board.
         report: told what this is about to do.
+        relay: what stands between the board and this process.
 
     Raises:
         DeviceBusy, DeviceLost: there is no board that answers.
@@ -65,10 +68,11 @@ class Session:
 
     """
 
-    def __init__(self, where: Where, report: Report) -> None:
+    def __init__(self, where: Where, report: Report, relay: Relay) -> None:
         self._where = where
         self._report = report
-        self._board, self._remote = _connected(where, report, where.busy_limit_s)
+        self._relay = relay
+        self._board, self._remote = _connected(where, report, relay, where.busy_limit_s)
         self._loaded = 0
         report("running")
         #: What the board says of itself; empty where the server is not netadapt's own.
@@ -112,9 +116,13 @@ class Session:
 
     def failure(self, error: Exception, name: str) -> DeviceError:
         """Tell what it means that something failed while the board had a model."""
+        if isinstance(error, UnusableAnswer):
+            return DeviceError(f"{name}: the board at {self._address}: {error}")
         text = str(error)
         if "RPCSessionTimeoutError" in text:
             return self._overdue(name)
+        if CUT_OFF in text:
+            return _cut_off(text, self._address)
         if _answers(self._remote):
             return DeviceError(f"{name}: the board at {self._address} says: {_gist(text)}")
         # The board serves nobody else before it knows that this session is over.
@@ -173,7 +181,7 @@ class Session:
             if (self._board.host, self._board.port) not in registered:
                 raise DeviceLost(f"it is no longer registered at the tracker {where.tracker}")
         try:
-            board, remote = _connected(where, self._report, where.connect_limit_s)
+            board, remote = _connected(where, self._report, self._relay, where.connect_limit_s)
         except DeviceBusy:
             # Somebody else has it already, so it runs.
             return _UNKNOWN_ENDING
@@ -225,7 +233,7 @@ class VmProgram:
         """Time blocks of runs on the board."""
         if self._own_server:
             time_blocks = self._remote.get_function("netadapt.blocks")
-            return BlockTimes.from_json(time_blocks(self._machine.module, ENTRY, self._kind, runs, count))
+            return BlockTimes.from_answer(time_blocks(self._machine.module, ENTRY, self._kind, runs, count), count)
         timer = self._machine.time_evaluator("invoke_stateful", self._device, number=runs, repeat=count)
         return BlockTimes(tuple(BlockTime(seconds * 1e9 * runs) for seconds in timer(ENTRY).results), State())
 
@@ -252,10 +260,10 @@ class OrtProgram:
 
     def blocks(self, runs: int, count: int) -> BlockTimes:
         """Time blocks of runs on the board."""
-        return BlockTimes.from_json(self._remote.get_function("netadapt.ort_blocks")(self._model, runs, count))
+        return BlockTimes.from_answer(self._remote.get_function("netadapt.ort_blocks")(self._model, runs, count), count)
 
 
-def _connected(where: Where, report: Report, busy_limit_s: float) -> tuple[Board, Any]:
+def _connected(where: Where, report: Report, relay: Relay, busy_limit_s: float) -> tuple[Board, Any]:
     """A board, and a session there.
 
     Raises:
@@ -270,14 +278,28 @@ def _connected(where: Where, report: Report, busy_limit_s: float) -> tuple[Board
         board = _board(where, report, deadline - time.monotonic())
         report("connecting")
         try:
-            return board, rpc.connect(board.host, board.port, board.match_key, where.session_limit_s)
-        except Exception as error:
+            return board, _begun(board, where, relay)
+        except (DeviceBusy, KeyRefused) as error:
             refusal = _refusal(error, board, where)
         if not isinstance(refusal, DeviceBusy) or time.monotonic() >= deadline:
             raise refusal
         report("waiting")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LAST_POLL_S)
+
+
+def _begun(board: Board, where: Where, relay: Relay) -> Any:
+    connection = connected(board, where.session_limit_s, where.connect_limit_s)
+    try:
+        return relay.session(connection)
+    except Exception as error:  # TVM raises errors of many types
+        text = str(error)
+    address = f"{board.host}:{board.port}"
+    if CUT_OFF in text:
+        raise _cut_off(text, address)
+    if "protocol" in text and "version" in text:
+        raise _other_tvm(address, "another version of TVM")
+    raise DeviceLost(f"the board at {address} does not begin a session: {_gist(text)}")
 
 
 def _board(where: Where, report: Report, busy_limit_s: float) -> Board:
@@ -289,20 +311,22 @@ def _board(where: Where, report: Report, busy_limit_s: float) -> Board:
     return Board(*host_and_port(where.server), where.key)
 
 
-def _refusal(error: Exception, board: Board, where: Where) -> DeviceError:
-    """What it means that TVM cannot connect; its errors differ in their text alone."""
-    text, address = str(error), f"{board.host}:{board.port}"
-    if "already have key" in text:
+def _refusal(error: DeviceError, board: Board, where: Where) -> DeviceError:
+    """What it means that a server does not take this client."""
+    address = f"{board.host}:{board.port}"
+    if isinstance(error, DeviceBusy):
         return DeviceBusy(f"the board at {address} served other clients for {where.busy_limit_s:g} s")
-    if "cannot find server" in text:
-        # The tracker's key may have been replaced just now.
-        kind = DeviceBusy if where.tracker else DeviceError
-        return kind(f"the board at {address} does not take the key {where.key!r}; see its --key, or use its tracker")
-    if "is not TVM RPC server" in text:
-        return DeviceLost(f"what answers at {address} is not a server of TVM's RPC")
-    if "protocol" in text and "version" in text:
-        return _other_tvm(address, "another version of TVM")
-    return DeviceLost(f"cannot connect to a board at {address}: {_gist(text)}; see that its server runs")
+    # The tracker's key may have been replaced just now.
+    kind = DeviceBusy if where.tracker else DeviceError
+    return kind(f"the board at {address} does not take the key {where.key!r}; see its --key, or use its tracker")
+
+
+def _cut_off(text: str, address: str) -> DeviceError:
+    what = text.partition(CUT_OFF)[2].partition("\n")[0]
+    return DeviceError(
+        f"the board at {address} was cut off: it sent {what[:100]}; see that it is the board you mean, and that nobody"
+        " else can answer at its address"
+    )
 
 
 def _other_tvm(address: str, found: str) -> DeviceError:
@@ -322,12 +346,16 @@ def _description(remote: Any, address: str) -> dict[str, Any]:
     """
     try:
         return _what_it_says(remote)
+    except UnusableAnswer as error:
+        usable, text = False, str(error)
     except Exception as error:  # TVM raises errors of many types
-        gist = _gist(str(error))
+        usable, text = True, str(error)
     # Not in the handler: the error's frames hold what keeps the session open.
-    if _answers(remote):
-        raise DeviceError(f"the board at {address} cannot say what it is: {gist}")
-    raise DeviceLost(f"the board at {address} was lost before it said what it is: {gist}")
+    if CUT_OFF in text:
+        raise _cut_off(text, address)
+    if not usable or _answers(remote):
+        raise DeviceError(f"the board at {address} cannot say what it is: {_gist(text)}")
+    raise DeviceLost(f"the board at {address} was lost before it said what it is: {_gist(text)}")
 
 
 def _what_it_says(remote: Any) -> dict[str, Any]:
@@ -335,8 +363,7 @@ def _what_it_says(remote: Any) -> dict[str, Any]:
         describe = remote.get_function("netadapt.describe")
     except AttributeError:
         return {}
-    description: dict[str, Any] = json.loads(describe())
-    return description
+    return description_of(describe())
 
 
 def _answers(remote: Any) -> bool:

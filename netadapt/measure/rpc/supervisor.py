@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from netadapt import errors
 from netadapt.errors import DeviceBusy, DeviceLost, MeasurementError, NetAdaptError, SessionTimeout
 from netadapt.measure.platform import Rpc
+from netadapt.measure.rpc.handshake import silence
 from netadapt.measure.rpc.processes import command, environment
+from netadapt.measure.waiting import readable
 
 #: Compiling a whole network takes some ten seconds.
 _COMPILE_LIMIT_S = 900.0
@@ -93,6 +94,12 @@ class Worker:
             with contextlib.suppress(OSError):
                 stream.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _answer(self, request: bytes) -> dict[str, Any]:
         assert self._process.stdin
         try:
@@ -122,7 +129,7 @@ class Worker:
             if left_s <= 0:
                 self._end()
                 raise self._overdue(stage)
-            if select.select([self._process.stdout], [], [], left_s)[0]:
+            if readable(self._process.stdout, left_s):
                 part = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not part:
                     raise self._death(stage)
@@ -142,10 +149,7 @@ class Worker:
         if stage == "waiting":
             return DeviceBusy(f"no board was free within {limits.busy_limit_s:g} s")
         if stage == "connecting":
-            return DeviceLost(
-                f"the board takes a connection but does not answer within {limits.connect_limit_s:g} s: it is stopped,"
-                " out of reach, or a server of TVM's that serves another client"
-            )
+            return DeviceLost(silence(limits.connect_limit_s))
         if stage == "asking":
             return DeviceLost(f"the board or its tracker does not answer within {limit_s:g} s")
         if stage == "running":
@@ -173,7 +177,8 @@ def _limits_s(limits: Rpc) -> dict[str, float]:
         "starting": _START_LIMIT_S,
         "compiling": _COMPILE_LIMIT_S,
         "waiting": limits.busy_limit_s + limits.connect_limit_s + _GRACE_S,
-        "connecting": limits.connect_limit_s,
+        # The handshake, and the first question.
+        "connecting": 2 * limits.connect_limit_s + _GRACE_S,
         "running": limits.session_limit_s + _GRACE_S,
         # A tracker gets as long as a board for each of a few questions.
         "asking": 3 * limits.connect_limit_s + _GRACE_S,

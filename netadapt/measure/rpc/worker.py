@@ -24,8 +24,11 @@ from pydantic import TypeAdapter
 from netadapt.errors import NetAdaptError
 from netadapt.measure.platform import Runtime, TvmRuntime
 from netadapt.measure.protocol import Timing, collect
+from netadapt.measure.rpc.answers import UnusableAnswer
 from netadapt.measure.rpc.blocks import RemoteSource
 from netadapt.measure.rpc.emulated import warm_up_files
+from netadapt.measure.rpc.processes import confine
+from netadapt.measure.rpc.relay import Relay
 from netadapt.measure.rpc.session import OrtProgram, Report, Session, VmProgram, Where
 from netadapt.measure.tvm.checked_library import CheckedLibrary
 from netadapt.measure.tvm.compile import compile_model
@@ -43,6 +46,7 @@ class Work:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._session: Session | None = None
+        self._relay: Relay | None = None
         self._programs: list[VmProgram | OrtProgram] = []
         self._sources: dict[int, RemoteSource] = {}
         self._preparing = _Preparing()
@@ -64,7 +68,8 @@ class Work:
         self, model: Library | bytes, expected: Example, name: str, runtime: dict[str, Any], where: dict[str, Any]
     ) -> dict[str, Any]:
         if self._session is None:
-            self._session = Session(Where(**where), self._report)
+            self._relay = self._relay or Relay()
+            self._session = Session(Where(**where), self._report, self._relay)
         self._report("running")
         with self._on_board(name) as session:
             program: VmProgram | OrtProgram
@@ -139,6 +144,8 @@ class Work:
         assert self._session
         try:
             yield self._session
+        except UnusableAnswer as error:
+            failure = self._session.failure(error, name)
         except NetAdaptError:
             raise
         except Exception as error:  # TVM raises errors of many types
@@ -173,6 +180,7 @@ def _compiled(model: bytes, name: str, interior: bool, runtime: Runtime) -> Libr
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    confine()
     # Only answers go to what was standard output: libraries print.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from netadapt.errors import MeasurementError
 from netadapt.measure.simulator.core import Core
 from netadapt.measure.simulator.install import Installation
 from netadapt.measure.simulator.install.guest_root import guest_root
+from netadapt.measure.waiting import readable
 
 _SCRIPTS = Path(__file__).parent / "in_guest"
 _PYTHON = "usr/bin/python3.11"
@@ -114,7 +114,7 @@ class GuestProcess:
         """
         assert self._process.stdout
         deadline = time.monotonic() + limit_s
-        while not select.select([self._process.stdout], [], [], max(0.0, min(1.0, deadline - time.monotonic())))[0]:
+        while not readable(self._process.stdout, min(1.0, deadline - time.monotonic())):
             if time.monotonic() > deadline:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 # Until then it counts as alive.

@@ -7,8 +7,10 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,11 +24,11 @@ _START_LIMIT_S = 60.0
 class Server:
     """A process in a process group of its own, which says `READY port`."""
 
-    def __init__(self, command, ready=b"READY ", environment=None):
+    def __init__(self, command, ready=b"READY ", environment=None, stderr=subprocess.PIPE):
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
@@ -60,7 +62,8 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
         self.process.stdout.close()
-        self.process.stderr.close()
+        if self.process.stderr:
+            self.process.stderr.close()
 
     def __enter__(self):
         return self
@@ -69,14 +72,14 @@ class Server:
         self.close()
 
 
-def device_server(*arguments, port=0):
-    """`netadapt-device`, as a board runs it: the file alone."""
+def device_server(*arguments, port=0, before="", **options):
+    """`netadapt-device`, as a board runs it: the file alone; `before` is run before."""
     # A board has no torch, which TVM would import.
-    code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    return Server([sys.executable, "-c", code, str(_FILE), "--port", str(port), *arguments])
+    start = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    return Server([sys.executable, "-c", f"{before}\n{start}", str(_FILE), "--port", str(port), *arguments], **options)
 
 
-def faking_server(extension, folder, port=0):
+def faking_server(extension, folder, port=0, work=None):
     """The device server with the functions that a piece of source code registers in a session."""
     code = (
         "import sys\n"
@@ -86,7 +89,7 @@ def faking_server(extension, folder, port=0):
         "from pathlib import Path\n"
         "import netadapt_device as server\n"
         f"{extension}\n"
-        f"server.serve(server.Options(port={port}), [extension])\n"
+        f"server.serve(server.Options(port={port}, work={work!r}), [extension])\n"
     )
     return Server([sys.executable, "-c", code], environment={"FAULT": str(folder / "fault")})
 
@@ -101,6 +104,98 @@ def stock_server():
         "print('READY', PopenRPCServerState('127.0.0.1', 9100, 9400, silent=True).port, flush=True)\n"
     )
     return Server([sys.executable, "-c", code])
+
+
+class FakeBoard:
+    """Takes every client as a server of TVM's RPC does, and answers its first question with some bytes."""
+
+    def __init__(self, answer, end=False, taken=b"\x71\xf2\x0f\x00\x07\x00\x00\x00server:"):
+        self._answer, self._end, self._taken = answer, end, taken
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        #: What came back after the answer, of each client.
+        self.heard = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self._listener.accept()[0]
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection):
+        with connection, contextlib.suppress(OSError, struct.error):
+            hello = connection.recv(8, socket.MSG_WAITALL)
+            connection.recv(struct.unpack("<ii", hello)[1], socket.MSG_WAITALL)
+            connection.sendall(self._taken)
+            length = struct.unpack("<Q", connection.recv(8, socket.MSG_WAITALL))[0]
+            connection.recv(length, socket.MSG_WAITALL)
+            connection.sendall(self._answer)
+            while not self._end:
+                part = connection.recv(4096)
+                self.heard.append(part)
+                if not part:
+                    break
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+
+def packet(kind, content=b""):
+    """A packet of TVM's RPC."""
+    return struct.pack("<Qi", 4 + len(content), kind) + content
+
+
+def message(text):
+    """A message of a tracker's."""
+    return struct.pack("<i", len(text)) + text
+
+
+class FakeTracker:
+    """Shows itself as a tracker, then answers each question of a connection with the next of some bytes.
+
+    With `drip`, it goes on with a byte every 0.4 s after the last.
+    """
+
+    def __init__(self, answers, drip=False, magic=b"\x71\xf2\x02\x00"):
+        self._answers, self._drip, self._magic = answers, drip, magic
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        #: Released for each connection.
+        self.asked = threading.Semaphore(0)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self._listener.accept()[0]
+                self.connections += 1
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection):
+        # The latter: it has gone.
+        with connection, contextlib.suppress(OSError, struct.error):
+            connection.recv(4, socket.MSG_WAITALL)
+            connection.sendall(self._magic)
+            self.asked.release()
+            for answer in self._answers:
+                length = struct.unpack("<i", connection.recv(4, socket.MSG_WAITALL))[0]
+                connection.recv(length, socket.MSG_WAITALL)
+                connection.sendall(answer)
+            while self._drip:
+                time.sleep(0.4)
+                connection.sendall(b"\0")
+            connection.recv(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
 
 
 def free_port():

@@ -104,5 +104,5 @@ def test_a_clock_that_stands_still_is_not_believed():
 def test_reading_what_the_device_server_answers():
     state = {"celsius": 41.5, "mhz": None, "max_mhz": None}
     text = json.dumps({"blocks": [[1000, 990, 0], [1100, 700, 2]], "state": state})
-    times = BlockTimes.from_json(text)
+    times = BlockTimes.from_answer(text, 2)
     assert times == BlockTimes((BlockTime(1000, 990, 0), BlockTime(1100, 700, 2)), State(celsius=41.5))

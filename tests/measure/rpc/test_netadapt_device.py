@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from board_servers import alive, descendants, device_server, free_port, wait_until
+from board_servers import (
+    FakeTracker,
+    alive,
+    descendants,
+    device_server,
+    faking_server,
+    free_port,
+    message,
+    wait_until,
+)
+from tvm import rpc
 
 from netadapt.errors import DeviceLost
 from netadapt.measure.rpc.on_device import netadapt_device
@@ -268,3 +281,121 @@ def test_cores_are_those_of_the_session():
         assert client.answer() == SUCCESS
         wait_until(lambda: descendants(server.pid))
         assert os.sched_getaffinity(descendants(server.pid)[0]) == {core}
+
+
+# ---- A full disk, and others that are too many
+
+
+def test_a_log_that_cannot_be_written_ends_nothing():
+    """As where it goes to a file on a full disk; /dev/full is one."""
+    with open("/dev/full", "w") as full, device_server(stderr=full) as server:
+        with Client(server.port, magic=0) as stranger:
+            assert stranger.answer() is None
+        assert is_free(server)
+
+
+def test_a_full_disk_refuses_sessions_while_it_is_full(tmp_path):
+    with faking_server("def extension(folder): pass", tmp_path, work=str(tmp_path / "work")) as server:
+        # Without the right to make a folder there, it is as without room; for root nothing lacks the right.
+        (tmp_path / "work").write_text("")
+        with pytest.raises(Exception, match="netadapt-device cannot serve a session now: Not a directory"):
+            rpc.connect("127.0.0.1", server.port, session_timeout=10)
+        (tmp_path / "work").unlink()
+        assert is_free(server)
+
+
+def test_an_upload_that_does_not_fit_fails():
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    with device_server(before=limited) as server:
+        session = rpc.connect("127.0.0.1", server.port, session_timeout=10)
+        session.upload(bytearray(1000), "fits")
+        with pytest.raises(Exception, match=r"cannot store 'model', 1,001 bytes: File too large"):
+            session.upload(bytearray(1001), "model")
+        with pytest.raises(Exception, match="model"):
+            session.load_module("model")
+        del session
+        assert is_free(server)
+
+
+def test_more_clients_than_select_can_take():
+    """Strangers that say nothing have no effect on those who do."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4000:
+        pytest.skip("this system allows fewer open files")
+    # So that descriptors of connections begin above what select takes.
+    many = "import os; kept = [os.open('/dev/null', os.O_RDONLY) for _ in range(1100)]"
+    allowed = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(device_server(before=f"{allowed}; {many}"))
+        for _ in range(80):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert is_free(server)
+
+
+def test_a_server_without_descriptors_makes_way():
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(device_server(before=limited))
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert is_free(server)
+
+
+# ---- Who can reach it
+
+
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
+def test_listening_beyond_this_machine_is_warned_of(host, warned):
+    with device_server("--host", host) as server:
+        os.kill(server.pid, signal.SIGTERM)
+        server.process.wait(5)
+        said = server.process.stderr.read().decode()
+    assert ("WARNING: listening on 0.0.0.0: whoever reaches this port can run any code here" in said) == warned
+
+
+# ---- Trackers that are none
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[b"null"], [b"5"], [b"[0,null]"], [b"[" * 100_000], [b"0", b"null"], [b"0", b"0", b"5"], [b"\xff"], [b"-1"]],
+    ids=["null", "number", "list", "deep", "no put", "no pings", "no text", "refusal"],
+)
+def test_a_tracker_that_answers_nonsense_ends_nothing(answers):
+    with (
+        FakeTracker([message(answer) for answer in answers]) as tracker,
+        device_server("--tracker", tracker.address, "--key", "pi") as server,
+    ):
+        tracker.asked.acquire(timeout=5)
+        wait_until(lambda: tracker.connections > 1 or answers[1:], 10)
+        assert server.process.poll() is None
+        # Without a tracker's key it serves nobody, but it answers at once.
+        with Client(server.port, "client:pi") as client:
+            assert client.answer() == WRONG_KEY
+
+
+@pytest.mark.parametrize("start", [b"", struct.pack("<i", 1 << 30), struct.pack("<i", -1)])
+def test_a_tracker_that_goes_on_slowly_keeps_nobody_waiting(start):
+    """A byte every 0.4 s is not a sign of life."""
+    with (
+        FakeTracker([start], drip=True) as tracker,
+        device_server("--tracker", tracker.address, "--key", "pi") as server,
+    ):
+        tracker.asked.acquire(timeout=5)
+        begun = time.monotonic()
+        with Client(server.port, "client:pi") as client:
+            assert client.answer() == WRONG_KEY
+        assert time.monotonic() - begun < 4
+
+
+def test_the_documented_command_starts_a_tracker():
+    port = free_port()
+    command = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--port-end", str(port + 1)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        with device_server("--tracker", f"127.0.0.1:{port}", "--key", "pi"):
+            wait_until(lambda: knows(Tracker(f"127.0.0.1:{port}", 1), "pi"), 30)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()

@@ -67,12 +67,24 @@ import os
 def extension(folder):
     register, describe = server._register, server.describe
     fault = Path(os.environ["FAULT"]).read_text()
-    zeros = json.dumps({"blocks": [[0, 0, 0]] * 10, "state": server.state()})
-    hot = json.dumps({"blocks": [[1000000, 1000000, 0]] * 10, "state": {"celsius": 91.0, "mhz": None, "max_mhz": None}})
-    slow = json.dumps({"blocks": [[1000000, 1000000, 0]] * 10, "state": {"celsius": 40, "mhz": 600, "max_mhz": 1800}})
-    if fault in ("zero", "hot", "slow"):
-        answer = {"zero": zeros, "hot": hot, "slow": slow}[fault]
-        register("netadapt.blocks", lambda module, function, device, runs, count: answer)
+    cool = server.state()
+    answers = {
+        "zero": ([0, 0, 0], cool),
+        "hot": ([1000000, 1000000, 0], {"celsius": 91.0, "mhz": None, "max_mhz": None}),
+        "slow": ([1000000, 1000000, 0], {"celsius": 40, "mhz": 600, "max_mhz": 1800}),
+        "text for a time": (["soon", 0, 0], cool),
+        "a clock without end": ([float("inf"), 0, 0], cool),
+    }
+    if fault in answers:
+        block, state = answers[fault]
+        answer = lambda count: json.dumps({"blocks": [block] * count, "state": state})
+        register("netadapt.blocks", lambda module, function, device, runs, count: answer(int(count)))
+    if fault == "too few blocks":
+        register("netadapt.blocks", lambda *_: json.dumps({"blocks": [], "state": cool}))
+    if fault in ("null", "[" * 100000, "{}", '{"protocol": "1", "tvm": []}'):
+        register("netadapt.describe", lambda: fault)
+    if fault == "x" * 100:
+        register("netadapt.describe", lambda: fault * 100000)
     if fault == "old TVM":
         register("netadapt.describe", lambda: json.dumps({**describe(None), "tvm": "0.21.0"}))
     if fault == "old server":
@@ -228,6 +240,32 @@ def test_another_version_on_the_board(device, server, fault, folder, kind, messa
     assert nothing_is_left_on(server)
 
 
+@pytest.mark.parametrize("kind", ["text for a time", "a clock without end", "too few blocks"])
+def test_times_that_are_none(device, server, fault, kind):
+    fault(kind)
+    with pytest.raises(DeviceError, match=r"the board at 127\.0\.0\.1:\d+: it does not answer with times of blocks"):
+        device.measure_workload(sigmoid())
+    assert nothing_is_left_on(server)
+
+
+@pytest.mark.parametrize(
+    ("description", "told"),
+    [
+        ("null", "as a whole"),
+        ("{}", "protocol: Field required"),
+        ('{"protocol": "1", "tvm": []}', "protocol: Input should be a valid integer"),
+        ("[" * 100000, "is not JSON"),
+        ("x" * 100, "10,000,000 characters"),
+    ],
+    ids=["null", "empty", "types", "deep", "long"],
+)
+def test_a_board_that_describes_itself_as_none_can(device, server, fault, description, told):
+    fault(description)
+    with pytest.raises(DeviceError, match=rf"the board at 127\.0\.0\.1:\d+ cannot say what it is: .*{told}"):
+        device.measure_workload(sigmoid())
+    assert nothing_is_left_on(server)
+
+
 def test_a_server_that_refuses_this_version_of_the_protocol(server):
     """Between client and server, the version that the client tells is replaced."""
     with (
@@ -320,7 +358,9 @@ def test_a_server_that_cannot_say_what_it_is(port):
 
     with device_server(port=port):
         remote = rpc.connect("127.0.0.1", port, session_timeout=60)
-        with pytest.raises(DeviceError, match=f"the board at 127.0.0.1:{port} cannot say what it is: Expecting value"):
+        with pytest.raises(
+            DeviceError, match=f"the board at 127.0.0.1:{port} cannot say what it is: it answers with what is not JSON"
+        ):
             _description(Confused(remote), f"127.0.0.1:{port}")
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import re
@@ -39,11 +40,18 @@ TVM_PACKAGES = "apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
 
 _DEFAULT_PORT = 9090
 _DEFAULT_SESSION_LIMIT_S = 3600.0
-#: A client has this long to say who it is.
+#: A client has this long to say who it is, and one that is told why it cannot be served to read it.
 _HANDSHAKE_LIMIT_S = 5.0
+_READING_LIMIT_S = 2.0
+#: So many clients may be about to say who they are; the one that came first is then sent away.
+_MOST_GREETINGS = 64
 _LONGEST_KEY = 4096
+#: For all that a tracker is asked at a time.
 _TRACKER_LIMIT_S = 2.0
+_MOST_TRACKER_BYTES = 1 << 20
 _TRACKER_RETRY_S = 2.0
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_NO_MORE_FILES_PAUSE_S = 0.1
 _PING_S = 2.0
 #: A key that a client has got from the tracker and not used for so many pings is replaced.
 _UNUSED_PINGS = 3
@@ -104,12 +112,16 @@ def serve(options: Options, extensions: Sequence[Extension] = ()) -> None:
     """
     try:
         listener = _listen(options.host, options.port)
-    except OSError as error:
-        _fail(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}")
+    # The latter: what is no name of a host.
+    except (OSError, UnicodeError) as error:
+        _fail(f"cannot listen on {options.host}:{options.port}: {getattr(error, 'strerror', None) or error}")
     _require_tvm()
+    _warn_of_strangers(listener)
     with listener, _work_folder(options.work) as work:
         server = _Server(options, listener, work, extensions)
-        print("READY", listener.getsockname()[1], flush=True)
+        # What cannot be written (a full disk) is missed by nobody who could connect.
+        with contextlib.suppress(OSError):
+            print("READY", listener.getsockname()[1], flush=True)
         with contextlib.suppress(_Stopped):
             server.run()
 
@@ -124,6 +136,8 @@ class _Greeting:
     connection: socket.socket
     deadline: float
     received: bytes = b""
+    #: It was told why it cannot be served, and is to read that before the connection is closed.
+    refused: bool = False
 
     def key(self) -> str | None:
         """What the client says, None while a part is missing.
@@ -194,18 +208,23 @@ class _Server:
         self._end_session()
         if self._tracker and not self._session:
             self._tracker.keep()
-        waiting: list[Any] = [woken, self._listener, *(greeting.connection for greeting in self._greetings)]
-        ready = select.select(waiting, [], [], self._patience_s())[0]
+        # Not select: it fails for descriptors above 1,023.
+        waiting = select.poll()
+        listener = self._listener.fileno()
+        for descriptor in (woken, listener, *(greeting.connection.fileno() for greeting in self._greetings)):
+            waiting.register(descriptor, select.POLLIN)
+        patience_s = self._patience_s()
+        ready = {descriptor for descriptor, _ in waiting.poll(None if patience_s is None else 1000 * patience_s)}
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
-        if self._listener in ready:
-            self._accept()
         for greeting in list(self._greetings):
-            if greeting.connection in ready:
+            if greeting.connection.fileno() in ready:
                 self._greet(greeting)
             elif time.monotonic() > greeting.deadline:
                 self._dismiss(greeting, "said nothing")
+        if listener in ready:
+            self._accept()
 
     def _patience_s(self) -> float | None:
         """How long there is nothing to do unless something arrives."""
@@ -220,13 +239,27 @@ class _Server:
         try:
             connection = self._listener.accept()[0]
         except OSError as error:
-            # The client is gone already, or there are too many open files: those of greetings will be closed.
+            # The client is gone already, or there are too many open files.
             _log(f"cannot accept a client: {error}")
+            if error.errno in _NO_MORE_FILES:
+                self._make_way()
             return
         connection.setblocking(False)
+        if len(self._greetings) >= _MOST_GREETINGS:
+            self._dismiss(self._greetings[0], "too many others came meanwhile")
         self._greetings.append(_Greeting(connection, time.monotonic() + _HANDSHAKE_LIMIT_S))
 
+    def _make_way(self) -> None:
+        """Have room for a client that waits, or let a moment pass."""
+        if self._greetings:
+            self._dismiss(self._greetings[0], "there are too many open files")
+        else:
+            time.sleep(_NO_MORE_FILES_PAUSE_S)
+
     def _greet(self, greeting: _Greeting) -> None:
+        if greeting.refused:
+            self._await_end(greeting)
+            return
         try:
             # Not a byte more than the greeting has: what follows is for the session.
             part = greeting.connection.recv(_missing(greeting.received))
@@ -256,33 +289,59 @@ class _Server:
             greeting.connection.setblocking(True)
             with contextlib.suppress(OSError):  # The session will notice, too.
                 greeting.connection.sendall(struct.pack("<ii", base.RPC_CODE_SUCCESS, len(answer)) + answer)
-            self._greetings.remove(greeting)
-            self._start_session(greeting.connection, min(_wished_limit_s(wishes), self._options.session_limit_s))
+            self._start_session(greeting, min(_wished_limit_s(wishes), self._options.session_limit_s))
 
     def _refuse(self, greeting: _Greeting, code: int, why: str) -> None:
         with contextlib.suppress(OSError):
             greeting.connection.sendall(struct.pack("<i", code))
         self._dismiss(greeting, f"refused: {why}")
 
+    def _await_end(self, greeting: _Greeting) -> None:
+        """Read on, for closing a connection with unread bytes takes back what was sent."""
+        with contextlib.suppress(BlockingIOError):
+            try:
+                part = greeting.connection.recv(4096)
+            except BlockingIOError:
+                raise
+            except OSError:
+                part = b""
+            if not part:
+                self._dismiss(greeting, "was told why")
+
     def _dismiss(self, greeting: _Greeting, why: str) -> None:
         _log(f"a client was turned away ({why})")
         greeting.connection.close()
         self._greetings.remove(greeting)
 
-    def _start_session(self, connection: socket.socket, limit_s: float) -> None:
+    def _start_session(self, greeting: _Greeting, limit_s: float) -> None:
+        connection = greeting.connection
         if self._tracker:
             self._tracker.taken()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.makedirs(self._folder)
         server = os.getpid()
-        pid = os.fork()
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os.makedirs(self._folder)
+            pid = os.fork()
+        except OSError as error:
+            # A full disk, no inodes, or no process more: this may pass.
+            self._tell_refusal(greeting, f"netadapt-device cannot serve a session now: {error.strerror}")
+            return
         if not pid:
+            self._greetings.remove(greeting)
             self._become_session(connection, server)
+        self._greetings.remove(greeting)
         # Both do it: neither may come too late for the other.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._session = _Session(pid, connection, time.monotonic() + limit_s, limit_s)
         _log(f"session {pid} started, for at most {limit_s:g} s")
+
+    def _tell_refusal(self, greeting: _Greeting, why: str) -> None:
+        _log(f"a client is not served: {why}")
+        _send_error(greeting.connection, why)
+        greeting.connection.setblocking(False)
+        greeting.refused = True
+        greeting.deadline = time.monotonic() + _READING_LIMIT_S
 
     def _become_session(self, connection: socket.socket, server: int) -> NoReturn:
         code = 1
@@ -292,6 +351,7 @@ class _Server:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             _die_with(server)
+            _die_before_others()
             self._close_what_is_not_the_sessions()
             # Standard output is for READY alone.
             os.dup2(2, 1)
@@ -374,14 +434,18 @@ def _ending(status: int) -> str | None:
 
 
 def _say_expired(session: _Session) -> None:
+    _send_error(session.connection, f"RPCSessionTimeoutError: the session was ended after {session.limit_s:g} s")
+
+
+def _send_error(connection: socket.socket, message: str) -> None:
+    """Let what a client calls next, or is waiting for, fail with a message."""
     from tvm.rpc import _ffi_api
 
-    message = f"RPCSessionTimeoutError: the session was ended after {session.limit_s:g} s"
     # A client that does not read must not keep the server waiting.
-    session.connection.setblocking(False)
+    connection.setblocking(False)
     with contextlib.suppress(Exception):  # It may be gone.
-        _ffi_api.ReturnException(session.connection.fileno(), message)
-        session.connection.shutdown(socket.SHUT_WR)
+        _ffi_api.ReturnException(connection.fileno(), message)
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _die_with(server: int) -> None:
@@ -390,6 +454,12 @@ def _die_with(server: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(1)
+
+
+def _die_before_others() -> None:
+    """Let the kernel end this process, not the server, when memory runs out, where the kernel can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 # -------------------------------------------------------------------------------------------------------- the tracker
@@ -407,8 +477,9 @@ class _Tracker:
         self._offered: str | None = None
         self._unused_pings = 0
         self._reachable = True
-        #: When `keep` has something to do.
+        #: When `keep` has something to do, and has to be done.
         self.due = 0.0
+        self._deadline = 0.0
 
     @property
     def match_key(self) -> str | None:
@@ -433,6 +504,7 @@ class _Tracker:
         if now < self.due:
             return
         self.due = now + _PING_S
+        self._deadline = now + _TRACKER_LIMIT_S
         known = self._connection is not None
         try:
             if not self._connection:
@@ -447,15 +519,16 @@ class _Tracker:
             self._note(False, f"cannot register: {error}")
 
     def _connected(self) -> socket.socket:
-        from tvm.rpc.base import RPC_TRACKER_MAGIC, TrackerCode, recvall
+        from tvm.rpc.base import RPC_TRACKER_MAGIC, TrackerCode
 
         connection = socket.create_connection(self._address, timeout=_TRACKER_LIMIT_S)
         try:
             connection.sendall(struct.pack("<i", RPC_TRACKER_MAGIC))
-            if struct.unpack("<i", recvall(connection, 4))[0] != RPC_TRACKER_MAGIC:
+            if _received(connection, 4, self._deadline) != struct.pack("<i", RPC_TRACKER_MAGIC):
                 raise ValueError("it is not a tracker")
             address = (self._advertise, self._port)
-            _ask(connection, [TrackerCode.UPDATE_INFO, {"key": "server:" + self._key, "addr": address}])
+            question = [TrackerCode.UPDATE_INFO, {"key": "server:" + self._key, "addr": address}]
+            self._require_success(_ask(connection, question, self._deadline))
         except BaseException:
             connection.close()
             raise
@@ -466,7 +539,8 @@ class _Tracker:
 
         assert self._connection
         key = random_key(self._key)
-        _ask(self._connection, [TrackerCode.PUT, self._key, (self._port, key), self._advertise])
+        question = [TrackerCode.PUT, self._key, (self._port, key), self._advertise]
+        self._require_success(_ask(self._connection, question, self._deadline))
         self._offered = key
         self._unused_pings = 0
 
@@ -475,9 +549,17 @@ class _Tracker:
         from tvm.rpc.base import TrackerCode
 
         assert self._connection
-        pending = _ask(self._connection, [TrackerCode.GET_PENDING_MATCHKEYS])
+        pending = _ask(self._connection, [TrackerCode.GET_PENDING_MATCHKEYS], self._deadline)
+        if not isinstance(pending, list):
+            raise ValueError(f"it does not answer as a tracker does, but: {str(pending)[:40]!r}")
         self._unused_pings = 0 if self._offered in pending else self._unused_pings + 1
         return self._unused_pings > _UNUSED_PINGS
+
+    def _require_success(self, answer: Any) -> None:
+        from tvm.rpc.base import TrackerCode
+
+        if answer != TrackerCode.SUCCESS:
+            raise ValueError(f"it does not register this board, but answers: {str(answer)[:40]!r}")
 
     def _note(self, reachable: bool, what: str) -> None:
         if reachable != self._reachable:
@@ -485,11 +567,39 @@ class _Tracker:
         self._reachable = reachable
 
 
-def _ask(connection: socket.socket, question: list[Any]) -> Any:
-    from tvm.rpc.base import recvjson, sendjson
+def _ask(connection: socket.socket, question: list[Any], deadline: float) -> Any:
+    """Ask a tracker something.
 
-    sendjson(connection, question)
-    return recvjson(connection)
+    Raises:
+        OSError: it is gone, or does not answer before the deadline, however slowly it goes on.
+        ValueError: it answers with nonsense.
+
+    """
+    text = json.dumps(question).encode()
+    connection.settimeout(max(0.001, deadline - time.monotonic()))
+    connection.sendall(struct.pack("<i", len(text)) + text)
+    length = struct.unpack("<i", _received(connection, 4, deadline))[0]
+    if not 0 < length <= _MOST_TRACKER_BYTES:
+        raise ValueError(f"it gave a message of {length} bytes")
+    answer = _received(connection, length, deadline)
+    try:
+        return json.loads(answer)
+    except RecursionError:
+        raise ValueError("it gave JSON that is nested too deeply") from None
+
+
+def _received(connection: socket.socket, count: int, deadline: float) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it is too slow")
+        connection.settimeout(left_s)
+        part = connection.recv(count - len(parts))
+        if not part:
+            raise ConnectionResetError("it closed the connection")
+        parts += part
+    return bytes(parts)
 
 
 # ---------------------------------------------------------------------------------------------------------- a session
@@ -523,6 +633,17 @@ def _register_files() -> None:
     # With a slash, or a library would be looked for where the system has its own.
     _register("tvm.rpc.server.workpath", lambda name: "./" + str(name))
     _register("tvm.rpc.server.load_module", lambda name: tvm.runtime.load_module("./" + str(name)))
+    # TVM's own does not notice a full disk.
+    _register("tvm.rpc.server.upload", _upload)
+
+
+def _upload(name: str, content: Any) -> None:
+    try:
+        Path("./" + str(name)).write_bytes(content)
+    except OSError as error:
+        # A part of a library must not be loaded.
+        Path("./" + str(name)).unlink(missing_ok=True)
+        raise OSError(f"cannot store {str(name)!r}, {len(content):,} bytes: {error.strerror}") from None
 
 
 def describe(previous: str | None) -> dict[str, Any]:
@@ -788,6 +909,15 @@ def _pin(cores: set[int] | None) -> None:
     os.environ.setdefault("TVM_NUM_THREADS", str(len(_affinity())))
 
 
+def _warn_of_strangers(listener: socket.socket) -> None:
+    host = listener.getsockname()[0]
+    if not (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")):
+        _log(
+            f"WARNING: listening on {host}: whoever reaches this port can run any code here, as this user; use it only"
+            " in a network that you trust"
+        )
+
+
 def _require_tvm() -> None:
     # A board needs neither the compiler, which takes 200 MB and some seconds to load, nor BLAS with its threads.
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
@@ -804,7 +934,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(16)
+        listener.listen(128)
         # A client can be gone between the wait and the accept.
         listener.setblocking(False)
     except BaseException:
@@ -819,7 +949,10 @@ def _work_folder(given: str | None) -> Any:
         yield given
         return
     # Not TemporaryDirectory: a fork must not remove it.
-    folder = tempfile.mkdtemp(prefix="netadapt-device-")
+    try:
+        folder = tempfile.mkdtemp(prefix="netadapt-device-")
+    except OSError as error:
+        _fail(f"cannot make a folder for sessions: {error.strerror}; make room, or set TMPDIR to a folder elsewhere")
     try:
         yield folder
     finally:
@@ -836,7 +969,9 @@ def _fail(message: str) -> NoReturn:
 
 
 def _log(message: str) -> None:
-    print(time.strftime("%H:%M:%S"), message, file=sys.stderr, flush=True)
+    # A log on a full disk, or that nobody reads any more, must not end the server.
+    with contextlib.suppress(OSError):
+        print(time.strftime("%H:%M:%S"), message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
