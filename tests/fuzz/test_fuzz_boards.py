@@ -48,7 +48,7 @@ def damaged_json(good: object, generator: random.Random) -> str:
     """Other values in the same form, or another form."""
     if generator.random() < 0.5:
         return mutated_text(json.dumps(good), generator)
-    return json.dumps(mutated_value(good, generator))
+    return json.dumps(mutated_value(good, generator, most=1))
 
 
 def answering(*answers: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +13,8 @@ from netadapt.errors import DeviceError
 _LONGEST_TEXT = 200
 _MOST_BYTES = 1 << 20
 _MOST_CORES = 4096
+#: Of any number; in ns, thirty years.
+_LARGEST = 1e18
 
 
 class UnusableAnswer(DeviceError):  # noqa: N818 - of a board, not a mistake of ours
@@ -72,15 +73,16 @@ def json_of(answer: object) -> Any:
 
 
 def number(value: object) -> float:
-    """A finite number.
+    """A number of a size that is measured.
 
     Raises:
         ValueError: it is something else.
 
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"not a number: {str(value)[:40]!r}")
-    return float(value)
+    # So written, neither NaN nor an integer that no float can hold is one.
+    if isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST:
+        return float(value)
+    raise ValueError(f"not a number: {str(value)[:40]!r}")
 
 
 def printable(text: str) -> str:
