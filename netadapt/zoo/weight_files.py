@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError
 from netadapt.files import write_atomically
 from netadapt.zoo.spec import NetworkSpec
-from netadapt.zoo.weight_header import METADATA_KEY, unreadable
+from netadapt.zoo.weight_header import METADATA_KEY, require_file, unreadable
 
 _NAMES_SHOWN = 5
 
@@ -64,39 +65,89 @@ def average_weights(sources: Sequence[Path], target: Path) -> None:
     """Write the mean of several files of one network's weights to `target`; counters are those of the first.
 
     Raises:
-        ModelError: one is missing or not safetensors, or the target cannot be written.
+        ModelError: one is missing, not safetensors, or of another network, or the target cannot be written.
 
     """
+    shapes = _shapes(sources[0])
+    for source in sources[1:]:
+        if misfits := _misfits(shapes, _shapes(source)):
+            raise ModelError(f"{source}: not weights of the network of {sources[0]}: {'; '.join(misfits)}")
     states = [_read(source) for source in sources]
-    mean = {
-        name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in states[0].items()
-    }
+    try:
+        mean = {
+            name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in states[0].items()
+        }
+    except RuntimeError as error:
+        raise ModelError(f"{sources[0]}: weights of a type that cannot be averaged ({error})") from error
     _write(target, safetensors.torch.save(mean))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load the safetensors file ``path`` into ``module``: every tensor, each of the right shape.
+    """Load the safetensors file ``path`` into ``module``: every tensor, each of the right shape and kind of number.
 
     Raises:
-        ModelError: the file is missing, not safetensors (a pickle, say), or does not fit; the module is then unchanged.
+        ModelError: the file is missing, not safetensors (a pickle, say), does not fit, or has weights that are no
+            numbers; the module is then unchanged.
 
     """
-    state = _read(path)
-    if misfits := _misfits(module.state_dict(), state):
+    wanted = module.state_dict()
+    shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
+    # From the header: a file that does not fit is not read, however large it is.
+    if misfits := _misfits(shapes, _shapes(path)):
         raise ModelError(
             f"{path}: these weights do not fit the network: {'; '.join(misfits)}. "
             "Network, width, classes and channels must be those the weights were trained with"
         )
+    state = _read(path)
+    _require_numbers(path, state, wanted, {name for name, _ in module.named_parameters()})
     module.load_state_dict(state)
 
 
+def _require_numbers(path: Path, state: dict[str, Tensor], wanted: Mapping[str, Tensor], parameters: set[str]) -> None:
+    """Check that the values can be those of the module's tensors; buffers may be infinite, as in a mask."""
+    kinds = [
+        f"{name} {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in state.items()
+        if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex()
+    ]
+    if kinds:
+        raise ModelError(f"{path}: {len(kinds)} tensors of another kind of number than in the network: {_first(kinds)}")
+    # As the module keeps them: what is finite in float64 may not be in float32.
+    kept = {name: tensor.to(wanted[name].dtype) for name, tensor in state.items() if tensor.is_floating_point()}
+    broken = [
+        name
+        for name, tensor in kept.items()
+        if tensor.isnan().any() or (name in parameters and not tensor.isfinite().all())
+    ]
+    if broken:
+        raise ModelError(
+            f"{path}: weights that are NaN or infinite in {len(broken)} tensors: {_first(broken)}; the training that"
+            " made them diverged"
+        )
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor, as the header says."""
+    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
+    with _explained(path):
         return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what reading a weight file raises into our error."""
+    try:
+        require_file(path)
+        yield
+    # Types of numbers that torch does not have raise one of several of Python's own.
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise unreadable(path, error) from error
 
 
@@ -107,11 +158,11 @@ def _write(path: Path, content: bytes) -> None:
         raise ModelError(f"{path}: the weights cannot be written ({error})") from error
 
 
-def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def _misfits(wanted: Mapping[str, list[int]], found: Mapping[str, list[int]]) -> list[str]:
     shapes = [
-        f"{name} {list(found[name].shape)} (the network has {list(tensor.shape)})"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        f"{name} {found[name]} (the network has {shape})"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
     ]
     faults = {
         "missing": [name for name in wanted if name not in found],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import safetensors
@@ -21,16 +23,30 @@ def read_facts(path: Path) -> dict[str, object]:
 
     """
     try:
+        require_file(path)
         with safetensors.safe_open(path, framework="numpy") as file:
-            facts: dict[str, object] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+            facts: object = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise unreadable(path, error) from error
+    if not isinstance(facts, dict):
+        raise ModelError(f"{path}: its metadata {METADATA_KEY!r} is not what netadapt writes; save the weights again")
     return facts
+
+
+def require_file(path: Path) -> None:
+    """Check that there is an ordinary file; a pipe would be waited for.
+
+    Raises:
+        OSError: there is none.
+
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(errno.ENOENT, "not a file", str(path))
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:
     """Return the error that says why a weight file cannot be read."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, whatever the name
         return ModelError(f"{path}: there is no such weight file")
     return ModelError(
         f"{path}: not a safetensors file ({error}); pickled weights (.pt, .pth) are never read, convert them once "
