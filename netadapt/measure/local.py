@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from netadapt.errors import NetAdaptError
 from netadapt.measure import machine
+from netadapt.measure.core_speed import CoreSpeed
 from netadapt.measure.device import Check, Device, Model
-from netadapt.measure.gauge import Gauge
 from netadapt.measure.lock import MeasuringLock
 from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.platform import Platform
@@ -33,8 +33,8 @@ _MOST_COPIES = 8
 #: What is smaller stays in the first caches or is fetched in no time.
 _SMALL = 128 << 10
 #: What the speed of the core is read off: about 15 us of convolution, a few times.
-_GAUGE = Workload("conv", (64,), 64, (14, 14), bias=True, activation="relu")
-_GAUGE_RUNS = 3
+_PROBE = Workload("conv", (64,), 64, (14, 14), bias=True, activation="relu")
+_PROBE_RUNS = 3
 
 
 class Program(Protocol):
@@ -72,7 +72,7 @@ class LocalDevice(Device):
         """Load one operation as it runs inside a network, and tell the name of that form; errors as above."""
 
     @abstractmethod
-    def gauge_program(self, workload: Workload) -> Program:
+    def probe_program(self, workload: Workload) -> Program:
         """Load the operation that the speed of the core is read off, for one thread."""
 
     def costs(self, model: Model) -> dict[str, Measurement]:
@@ -94,22 +94,27 @@ class LocalDevice(Device):
 
     def _source(self, run: Callable[[], Any], timing: Timing) -> BlockSource:
         """What times runs of a program, or of copies of it in turn."""
-        return CallableSource(run, timing, gauge=self._gauge)
+        return CallableSource(run, timing, core_speed=self._core_speed)
 
     @cached_property
-    def _gauge(self) -> Gauge:
-        program = self.gauge_program(_GAUGE)
+    def _core_speed(self) -> CoreSpeed:
+        program = self.probe_program(_PROBE)
 
         def work() -> None:
-            for _ in range(_GAUGE_RUNS):
+            for _ in range(_PROBE_RUNS):
                 program()
 
-        return Gauge(work)
+        return CoreSpeed(work)
+
+    def _slowdown(self) -> float:
+        """How many times as slow the core is now as it has been; see `CoreSpeed.slowdown`."""
+        return self._core_speed.slowdown
 
     def _latency(self, run: Callable[[], object], timing: Timing, form: str) -> Measurement:
         source = self._source(run, timing)
         source.warm_up()
-        return latency_of(collect(source, timing), self.platform.tier, self._origin(form))
+        sample = collect(source, timing).on_slow_core(self._slowdown())
+        return latency_of(sample, self.platform.tier, self._origin(form))
 
     def _origin(self, form: str) -> Provenance:
         return self.provenance(

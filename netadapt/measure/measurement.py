@@ -50,16 +50,17 @@ class Measurement:
 
     metric: str
     unit: str
-    #: First quartile of the clean blocks: contention only ever adds time.
+    #: First quartile of the blocks that count: contention only ever adds time.
     value: int
     minimum: int
     median: int
-    #: Median absolute deviation of the clean blocks.
+    #: Median absolute deviation of these blocks.
     mad: int
-    #: Number of clean blocks.
+    #: Number of blocks that the value is read from: the clean ones, unless there were hardly any.
     samples: int
     clean_fraction: float
-    #: Half of the 99 % confidence interval of `value`, divided by `value`; None with too few samples for one.
+    #: Half of the 99 % confidence interval of `value`, divided by `value`; None with too few samples for one. For a
+    #: contended measurement at least the distance to the fastest block, and how much slower the machine had become.
     relative_half_width: float | None
     status: Status
     tier: Tier

@@ -99,8 +99,8 @@ class NcnnDevice(LocalDevice):
         in_place = workload.op in _IN_PLACE
         return NcnnProgram(model, self.platform.runtime.threads, packed=True, in_place=in_place), "packed"
 
-    def gauge_program(self, workload: Workload) -> Program:
-        """Load the operation; see `LocalDevice.gauge_program`."""
+    def probe_program(self, workload: Workload) -> Program:
+        """Load the operation; see `LocalDevice.probe_program`."""
         return NcnnProgram(workload_to_ncnn(workload), packed=True)
 
 

@@ -89,8 +89,8 @@ class OrtDevice(LocalDevice):
         program = OrtProgram(inner or model, self.platform.runtime.threads, optimise=inner is None)
         return program, "interior" if inner else "model"
 
-    def gauge_program(self, workload: Workload) -> Program:
-        """Open a session for an operation as it stands; see `LocalDevice.gauge_program`."""
+    def probe_program(self, workload: Workload) -> Program:
+        """Open a session for an operation as it stands; see `LocalDevice.probe_program`."""
         from netadapt.network.workload_onnx import workload_to_onnx
 
         return OrtProgram(workload_to_onnx(workload))

@@ -1,8 +1,9 @@
 """How to time something on a real clock so that the number can be trusted on a busy machine.
 
 Contention only ever adds time. So: blocks of about 1 ms, of which those count that the scheduler left alone and
-during which the core was as fast as it can be, read at their first quartile, until the confidence interval of that
-quartile is narrow enough (docs/measuring.md).
+during which the core was as fast as usual, read at their first quartile, until the confidence interval of that
+quartile is narrow enough, or until more time has been lost to others than spent on blocks that count
+(docs/measuring.md).
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from netadapt.measure import statistics
-from netadapt.measure.gauge import Gauge
+from netadapt.measure.core_speed import CoreSpeed
 from netadapt.measure.measurement import UNITS, Measurement, Provenance, Status, Tier
 
 #: Part of the key of every table entry: raise it when a change below changes the numbers.
@@ -40,8 +41,9 @@ class Timing:
     stable_samples: int = 100
     stable_checks: int = 5
     stable_agreement: float = 0.05
-    #: With fewer clean blocks than this, a measurement that did not converge is blamed on contention.
-    contended_below: float = 0.5
+    #: Fewest blocks that a measurement on a disturbed machine takes, and fewest clean ones that are better than all.
+    fewest_samples: int = 10
+    fewest_clean: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,30 @@ class Block:
 
     cost: float
     clean: bool = True
-    #: Time spent waiting for the core before the block; does not count towards the time limit.
+    #: Time that a board was left to cool before the block; does not count towards the time limit.
     waited_ns: int = 0
+    #: What all runs of the block took by the wall clock; 0 where no clock but the model's own is read.
+    wall_ns: float = 0.0
+
+    @classmethod
+    def timed(
+        cls,
+        runs: int,
+        wall_ns: float,
+        cpu_ns: float | None = None,
+        preemptions: int | None = None,
+        *,
+        min_cpu_share: float,
+    ) -> Block:
+        """Judge a block of `runs` runs by its clocks; None where nobody counts.
+
+        A block that was interrupted costs the CPU time of its thread, which leaves out what others had of the core.
+        The wall time stands where the thread waited by itself, or works through other threads (`min_cpu_share` of 0).
+        """
+        on_core = cpu_ns is None or cpu_ns >= min_cpu_share * wall_ns
+        clean = on_core and not preemptions
+        cost_ns = cpu_ns if preemptions and cpu_ns and min_cpu_share else wall_ns
+        return cls(cost_ns / runs, clean, wall_ns=wall_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,16 @@ class Sample:
     clean_fraction: float
     relative_half_width: float | None
     status: Status
+
+    def on_slow_core(self, slowdown: float) -> Sample:
+        """The same on a core that has been `slowdown` times as fast (1: no faster): contended, and that uncertain."""
+        if slowdown <= 1:
+            return self
+        return replace(
+            self,
+            status="contended",
+            relative_half_width=max(self.relative_half_width or 0.0, 1 - 1 / slowdown),
+        )
 
 
 Clock = Callable[[], Instant]
@@ -106,16 +140,19 @@ class CallableSource:
         run: Callable[[], object],
         timing: Timing,
         clock: Clock = thread_clock,
-        gauge: Gauge | None = None,
+        core_speed: CoreSpeed | None = None,
     ) -> None:
         self._run = run
         self._timing = timing
         self._clock = clock
-        self._gauge = gauge
+        self._core_speed = core_speed
         self._runs = 1
 
     def warm_up(self) -> None:
-        """Find the block length, then run blocks until two medians in a row agree, for half the time limit at most."""
+        """Find the block length, then run blocks until two quartiles in a row agree, for half the time limit at most.
+
+        Quartiles of the cost, as medians would follow a neighbour that comes and goes.
+        """
         timing = self._timing
         deadline = self._clock().wall_ns + timing.time_limit_ns // 2
         self._runs = 1
@@ -123,9 +160,9 @@ class CallableSource:
         while cost * self._runs < timing.block_ns / 2 and self._clock().wall_ns < deadline:
             self._runs *= 2
             cost = self.block().cost
-        before = cost = self._median()
+        before = cost = self._quartile()
         while self._clock().wall_ns < deadline:
-            before, cost = cost, self._median()
+            before, cost = cost, self._quartile()
             if abs(cost - before) <= timing.warmup_agreement * before:
                 break
         self._runs = max(1, round(timing.block_ns / max(cost, 1)))
@@ -133,19 +170,22 @@ class CallableSource:
     def block(self) -> Block:
         """Time one block of calls, in ns a call."""
         run, runs = self._run, range(self._runs)
-        waited = self._gauge.wait() if self._gauge else 0
         start = self._clock()
         for _ in runs:
             run()
         end = self._clock()
-        wall = end.wall_ns - start.wall_ns
-        undisturbed = end.preemptions == start.preemptions
-        on_core = end.cpu_ns - start.cpu_ns >= self._timing.min_cpu_share * wall
-        fast = self._gauge is None or self._gauge.is_fast()
-        return Block(wall / self._runs, undisturbed and on_core and fast, waited)
+        block = Block.timed(
+            self._runs,
+            end.wall_ns - start.wall_ns,
+            end.cpu_ns - start.cpu_ns,
+            end.preemptions - start.preemptions,
+            min_cpu_share=self._timing.min_cpu_share,
+        )
+        usual = self._core_speed is None or self._core_speed.is_usual()
+        return block if usual else replace(block, clean=False)
 
-    def _median(self) -> float:
-        return statistics.median([self.block().cost for _ in range(self._timing.warmup_samples)])
+    def _quartile(self) -> float:
+        return statistics.quantile([self.block().cost for _ in range(self._timing.warmup_samples)], QUARTILE)
 
 
 def time_callable(run: Callable[[], object], timing: Timing, clock: Clock = thread_clock) -> Sample:
@@ -173,9 +213,11 @@ def collect(source: BlockSource, timing: Timing, now_ns: Callable[[], int] = tim
         spreads.append(_relative_mad(clean))
         if _is_stable(spreads, len(clean), timing):
             return _summary(blocks, clean, width, "stable-noisy")
+        contended = _is_contended(blocks)
+        if contended and len(blocks) >= timing.fewest_samples:
+            return _contended(blocks, clean, width, timing)
         if late:
-            contended = len(clean) < timing.contended_below * len(blocks)
-            return _summary(blocks, clean, width, "contended" if contended else "unconverged")
+            return _contended(blocks, clean, width, timing) if contended else _summary(blocks, clean, width)
 
 
 def latency_of(sample: Sample, tier: Tier, provenance: Provenance) -> Measurement:
@@ -216,16 +258,39 @@ def _is_stable(spreads: list[float], samples: int, timing: Timing) -> bool:
     return max(recent) - min(recent) <= timing.stable_agreement * max(recent)
 
 
-def _summary(blocks: list[Block], clean: list[float], width: float | None, status: Status) -> Sample:
-    # Without any clean block the rest is all there is; the status then says "contended".
-    costs = clean or [block.cost for block in blocks]
+def _is_contended(blocks: list[Block]) -> bool:
+    """Whether blocks that do not count took more of the time than those that do.
+
+    A measurement ends with this, so that it takes at most about twice what it takes on a quiet machine.
+    """
+    lost, spent = (
+        sum(block.wall_ns or block.cost for block in blocks if block.clean is clean) for clean in (False, True)
+    )
+    return lost > spent
+
+
+def _contended(blocks: list[Block], clean: list[float], width: float | None, timing: Timing) -> Sample:
+    """What can be said on a machine that is too busy: by the clean blocks, or by all if those are too few.
+
+    Contention only adds time, so the cost lies between the least that was seen and the first quartile.
+    """
+    costs = clean if len(clean) >= timing.fewest_clean else [block.cost for block in blocks]
+    sample = _summary(blocks, costs, width, "contended")
+    interval = _relative_half_width(costs, timing) or 0.0
+    above_least = 1 - sample.minimum / sample.first_quartile if sample.first_quartile else 0.0
+    return replace(sample, relative_half_width=max(interval, above_least))
+
+
+def _summary(blocks: list[Block], costs: list[float], width: float | None, status: Status = "unconverged") -> Sample:
+    # Without any clean block the rest is all there is.
+    costs = costs or [block.cost for block in blocks]
     return Sample(
         first_quartile=statistics.quantile(costs, QUARTILE),
         minimum=min(costs),
         median=statistics.median(costs),
         mad=statistics.median_absolute_deviation(costs),
-        samples=len(clean),
-        clean_fraction=len(clean) / len(blocks),
+        samples=len(costs),
+        clean_fraction=sum(block.clean for block in blocks) / len(blocks),
         relative_half_width=width,
         status=status,
     )

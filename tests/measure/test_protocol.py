@@ -43,14 +43,14 @@ def test_a_run_longer_than_a_block_is_a_block_of_its_own():
     assert clock.runs - before == 1
 
 
-def test_warm_up_lasts_until_two_medians_agree():
-    # 1 ms a run, so one run a block. The first is the cold one; then medians of five: 9, 5, 3, 3 ms.
+def test_warm_up_lasts_until_two_quartiles_agree():
+    # 1 ms a run, so one run a block. The first is the cold one; then quartiles of five: 9, 5, 3, 3 ms.
     costs = [50, *[9] * 5, *[5] * 5, *[3] * 5, *[3] * 5]
     clock = FakeClock(lambda run: costs[min(run, 20)] * 1_000 * US)
     source = CallableSource(clock.run, Timing(), clock)
     source.warm_up()
     assert clock.runs == len(costs)
-    assert source.block() == Block(3_000 * US)
+    assert source.block() == Block(3_000 * US, wall_ns=3_000 * US)
 
 
 def test_warm_up_gives_up_at_half_the_time_limit():
@@ -60,21 +60,54 @@ def test_warm_up_gives_up_at_half_the_time_limit():
 
 
 def test_preempted_blocks_do_not_count():
-    # 1 ms a run is one run a block; every third one is interrupted and takes ten times as long.
+    # 1 ms a run is one run a block; every fifth one is interrupted, and costs a tenth more besides.
     def interrupted(run):
-        return run % 3 == 0
+        return run % 5 == 0
 
-    clock = FakeClock(lambda run: (10_000 if interrupted(run) else 1_000) * US, preempted=interrupted)
+    clock = FakeClock(lambda run: (1_100 if interrupted(run) else 1_000) * US, preempted=interrupted, away=2_000 * US)
     sample = time_fake(clock)
     assert sample.status == "converged"
-    assert sample.median == 1_000 * US
-    assert sample.clean_fraction == pytest.approx(2 / 3, abs=0.05)
+    assert (sample.minimum, sample.median, sample.mad) == (1_000 * US, 1_000 * US, 0)
+    assert sample.clean_fraction == pytest.approx(4 / 5, abs=0.05)
+
+
+def test_a_preempted_block_costs_the_time_that_its_thread_had():
+    clock = FakeClock(lambda run: 1_000 * US, preempted=lambda run: True, away=5_000 * US)
+    source = CallableSource(clock.run, Timing(), clock)
+    assert source.block() == Block(1_000 * US, clean=False, wall_ns=6_000 * US)
+
+
+@pytest.mark.parametrize("min_cpu_share", [0.97, 0.0])
+def test_a_preempted_block_of_unknown_cpu_time_costs_what_the_wall_clock_says(min_cpu_share):
+    assert Block.timed(2, 600, None, 1, min_cpu_share=min_cpu_share) == Block(300, clean=False, wall_ns=600)
+    # Of several threads, that of the caller alone says nothing.
+    assert Block.timed(2, 600, 10, 1, min_cpu_share=0.0).cost == 300
+
+
+def test_a_measurement_ends_once_more_time_is_lost_than_spent_on_blocks_that_count():
+    clock = FakeClock(lambda run: 1_000 * US, preempted=lambda run: run % 2 == 0, away=9_000 * US)
+    source = CallableSource(clock.run, Timing(), clock)
+    source.warm_up()
+    before = clock.runs
+    sample = collect(source, Timing(), lambda: clock().wall_ns)
+    assert clock.runs - before == 10
+    assert (sample.status, sample.samples, sample.clean_fraction) == ("contended", 5, 0.5)
+    assert sample.first_quartile == 1_000 * US
+
+
+def test_a_contended_measurement_reaches_down_to_its_fastest_block():
+    # Interrupted blocks cost 1.0 to 1.4 ms; the first quartile is 1.1.
+    clock = FakeClock(lambda run: (1_000 + run % 5 * 100) * US, preempted=lambda run: True, away=5_000 * US)
+    sample = time_fake(clock)
+    assert (sample.status, sample.samples, sample.clean_fraction) == ("contended", 10, 0)
+    assert sample.first_quartile == 1_100 * US
+    assert sample.relative_half_width == pytest.approx(1 / 11)
 
 
 def test_a_thread_that_waits_for_its_core_is_contended():
     sample = time_fake(FakeClock(lambda run: 100 * US, on_core=0.9))
     assert sample.status == "contended"
-    assert (sample.samples, sample.clean_fraction, sample.relative_half_width) == (0, 0, None)
+    assert (sample.samples, sample.clean_fraction) == (10, 0)
     # The numbers are those of the disturbed blocks: better than none, and marked.
     assert sample.first_quartile == 100 * US
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from netadapt.errors import ClockZero, Throttled
@@ -45,11 +45,6 @@ class BlockTime:
     #: Time that its thread was on a core, and how often the scheduler took the core away; None where nobody counts.
     cpu_ns: float | None = None
     preemptions: int | None = None
-
-    def is_clean(self, min_cpu_share: float) -> bool:
-        """Whether nothing was seen to interfere."""
-        on_core = self.cpu_ns is None or self.cpu_ns >= min_cpu_share * self.wall_ns
-        return on_core and not self.preemptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +165,9 @@ class RemoteSource:
                 f"the board's clock says that {self._runs} run(s) took no time; it cannot be used to measure"
             )
         share, runs = self._timing.min_cpu_share, self._runs
-        blocks = [Block(block.wall_ns / runs, block.is_clean(share)) for block in times.blocks]
+        blocks = [
+            Block.timed(runs, block.wall_ns, block.cpu_ns, block.preemptions, min_cpu_share=share)
+            for block in times.blocks
+        ]
         waited_ns = round((self._waited_s - waited_before_s) * 1e9)
-        return [Block(blocks[0].cost, blocks[0].clean, waited_ns), *blocks[1:]]
+        return [replace(blocks[0], waited_ns=waited_ns), *blocks[1:]]

@@ -70,7 +70,7 @@ class TvmLocalDevice(LocalDevice):
 
         return self._program(workload_to_onnx(workload), interior=True, name=str(workload)), "interior"
 
-    def gauge_program(self, workload: Workload) -> Program:
+    def probe_program(self, workload: Workload) -> Program:
         """As `workload_program`."""
         return self.workload_program(workload)[0]
 

@@ -85,7 +85,7 @@ class OpenclDevice(LocalDevice):
 
         return self._prepared(workload_to_onnx(workload), inside=True, name=str(workload)), "interior"
 
-    def gauge_program(self, workload: Workload) -> Program:
+    def probe_program(self, workload: Workload) -> Program:
         """ONNX Runtime reads the speed of the core; PoCL runs on several."""
         from netadapt.measure.ort import OrtProgram
         from netadapt.network.workload_onnx import workload_to_onnx
@@ -106,7 +106,10 @@ class OpenclDevice(LocalDevice):
     def _source(self, run: Callable[[], Any], timing: Timing) -> BlockSource:
         from netadapt.measure.tvm.opencl_run import KernelSource
 
-        return KernelSource(run, timing, self._gauge if self._on_cpu else None)
+        return KernelSource(run, timing, self._core_speed if self._on_cpu else None)
+
+    def _slowdown(self) -> float:
+        return super()._slowdown() if self._on_cpu else 1.0
 
     def _prepared(self, model: bytes, inside: bool, name: str) -> OpenclRun:
         """Compile and load a model, and compare its result with that of ONNX Runtime."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netadapt.errors import ClockZero, MeasurementError
 from netadapt.measure import statistics
-from netadapt.measure.gauge import Gauge
+from netadapt.measure.core_speed import CoreSpeed
 from netadapt.measure.protocol import Block, Timing
 from netadapt.measure.tvm.library import Tensor
 
@@ -191,15 +191,15 @@ class KernelSource:
     Args:
         run: gives the cost of a run in ns.
         timing: parameters of the protocol.
-        gauge: tells whether the core is fast, where kernels run on the cores of this machine; a block does not count
-            when one of those was taken away meanwhile.
+        core_speed: judges the core, where kernels run on the cores of this machine; a block does not count when one
+            of those was taken away meanwhile.
 
     """
 
-    def __init__(self, run: Callable[[], int], timing: Timing, gauge: Gauge | None) -> None:
+    def __init__(self, run: Callable[[], int], timing: Timing, core_speed: CoreSpeed | None) -> None:
         self._run = run
         self._timing = timing
-        self._gauge = gauge
+        self._core_speed = core_speed
         self._runs = 1
 
     def warm_up(self) -> None:
@@ -219,11 +219,11 @@ class KernelSource:
 
     def block(self) -> Block:
         """Time one block of runs, in ns a run."""
-        waited = self._gauge.wait() if self._gauge else 0
         before = _preemptions()
         cost = sum(self._run() for _ in range(self._runs)) / self._runs
         undisturbed = before == _preemptions()
-        return Block(cost, self._gauge is None or (undisturbed and self._gauge.is_fast()), waited)
+        usual = self._core_speed is None or (self._core_speed.is_usual() and undisturbed)
+        return Block(cost, usual, wall_ns=cost * self._runs)
 
     def _median(self) -> float:
         return statistics.median([self.block().cost for _ in range(self._timing.warmup_samples)])
