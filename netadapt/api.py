@@ -146,10 +146,7 @@ def adapt(
     def tell_fallback(asked: str, reason: str, used: str) -> None:
         observer.note(f"platform {asked} is not available ({reason}); all measurements are from {used} instead")
 
-    def tell_wait() -> None:
-        observer.note("another process is measuring on this machine; waiting for it")
-
-    with open_device(platform, tell_wait, tell_fallback) as measured, Table.open(table) as opened:
+    with open_device(platform, observer.waiting, tell_fallback) as measured, Table.open(table) as opened:
         adaptation = Adaptation(network, dataset, measured, opened, options, folder, task or Classification(), observer)
         summary = adaptation.run(resume)
     product = summary["adapted"]

@@ -390,6 +390,11 @@ def tell_fallback(asked: str, reason: str, used: str) -> None:
     )
 
 
+def tell_wait(text: str) -> None:
+    """Say which process this one waits for."""
+    REMARKS.print(f"[dim]waiting for {escape(text)}[/]", soft_wrap=True)
+
+
 class LiveProgress(Observer):
     """Shows one bar for the work in hand, and a line for each iteration done."""
 
@@ -408,6 +413,10 @@ class LiveProgress(Observer):
     def note(self, text: str) -> None:
         """Say it above the bar."""
         self._progress.console.print(f"[dim]note: {escape(text)}[/]", soft_wrap=True)
+
+    def waiting(self, text: str) -> None:
+        """Show for whom this process waits until something else is shown."""
+        self._update(f"{self._label}, waiting for {text}", self._done, self._total)
 
     def measured(self, done: int, total: int) -> None:
         """Move on the bar of a measuring stage, or say that the next step is being measured for."""

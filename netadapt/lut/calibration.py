@@ -40,7 +40,7 @@ def draw_widths(allowed: Mapping[str, Sequence[int]], generator: random.Random) 
 
 
 def measure_network(device: Device, model: bytes, metric: str) -> Measurement:
-    """Cost of a whole network in the metric's unit; taken again if the machine was disturbed."""
+    """Cost of a whole network in the metric's unit; taken once more, and no slower, if the machine was disturbed."""
     measurement = device.measure(model, metric)
     if measurement.status in DOUBTFUL:
         measurement = min(measurement, device.measure(model, metric), key=lambda taken: taken.value)

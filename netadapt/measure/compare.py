@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 from netadapt.errors import MeasurementError
 from netadapt.measure import statistics
 from netadapt.measure.device import Device, Model
-from netadapt.measure.measurement import Tier
+from netadapt.measure.measurement import Status, Tier
 from netadapt.measure.protocol import Block, BlockSource
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
@@ -25,6 +25,8 @@ Load = Callable[[], AbstractContextManager[BlockSource]]
 
 #: Blocks are taken until this many times the wanted number of pairs, whether clean or not.
 _PATIENCE = 5
+
+Pair = tuple[Block, Block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,9 @@ class Comparison:
     a_platform: str
     b_platform: str
     tier: Tier
+    #: "contended" when more time was lost to other processes than spent on pairs that count. If hardly a pair was
+    #: clean, disturbed ones count too, by the CPU time of their blocks.
+    status: Status = "converged"
 
     @property
     def speedup(self) -> tuple[float, float, float]:
@@ -82,28 +87,35 @@ def compare_models(
     itself outside the margin. SAME: the whole interval lies within the margin. AMBIGUOUS: neither.
 
     Raises:
-        MeasurementError: the platforms are of different tiers, one failed, or there was hardly a clean pair.
+        MeasurementError: the platforms are of different tiers, one failed, or there was no time for enough pairs.
         ModelError: see `Device.costs`.
 
     """
     require_equal_tiers(device_a, device_b)
     pairing = pairing or Pairing()
-    with _exclusive(device_a, device_b):
-        pairs = collect_pairs(lambda: device_a.load(model_a), lambda: device_b.load(model_b), pairing)
+    pairs = collect_pairs(
+        lambda: device_a.load(model_a),
+        lambda: device_b.load(model_b),
+        pairing,
+        exclusive=lambda: _exclusive(device_a, device_b),
+    )
     clean = clean_costs(pairs)
-    ratio, low, high = paired_ratio(clean, pairing.confidence)
+    few = len(clean) < statistics.smallest_sample(0.5, pairing.confidence)
+    counted = [(a.cost, b.cost) for a, b in pairs] if few else clean
+    ratio, low, high = paired_ratio(counted, pairing.confidence)
     return Comparison(
         ratio=ratio,
         low=low,
         high=high,
         verdict=verdict(ratio, low, high, pairing.margin),
-        pairs=len(clean),
+        pairs=len(counted),
         clean_fraction=len(clean) / len(pairs),
-        a_ns=round(statistics.median([a for a, _ in clean])),
-        b_ns=round(statistics.median([b for _, b in clean])),
+        a_ns=round(statistics.median([a for a, _ in counted])),
+        b_ns=round(statistics.median([b for _, b in counted])),
         a_platform=device_a.platform.name,
         b_platform=device_b.platform.name,
         tier=device_a.platform.tier,
+        status="contended" if few or is_contended(pairs) else "converged",
     )
 
 
@@ -126,9 +138,7 @@ def paired_ratio(pairs: Sequence[tuple[float, float]], confidence: float) -> tup
     ratios = [b / a for a, b in pairs]
     interval = statistics.quantile_interval(ratios, 0.5, confidence)
     if interval is None:
-        raise MeasurementError(
-            f"only {len(pairs)} pairs of blocks were undisturbed, too few to compare; try again on a quieter machine"
-        )
+        raise MeasurementError(f"{len(pairs)} pairs of blocks are too few to compare; try again with more time")
     return statistics.median(ratios), *interval
 
 
@@ -142,45 +152,73 @@ def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
     return "SAME" if least <= low and high <= most else "AMBIGUOUS"
 
 
-def collect_pairs(load_a: Load, load_b: Load, pairing: Pairing) -> list[tuple[Block, Block]]:
-    """Take rounds of pairs of blocks A, B until their ratio is known well enough, or time is up."""
-    deadline = time.perf_counter_ns() + pairing.time_limit_ns
-    pairs: list[tuple[Block, Block]] = []
+def collect_pairs(
+    load_a: Load,
+    load_b: Load,
+    pairing: Pairing,
+    exclusive: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[Pair]:
+    """Take rounds of pairs of blocks A, B until their ratio is known well enough, or time is up.
+
+    A machine that is busy with other things gets no rounds beyond the fewest: they would make the interval little
+    narrower, and take as long as others please. `exclusive` is held during each round.
+    """
+    spent_ns = 0
+    pairs: list[Pair] = []
     for number in range(1, pairing.most_rounds + 1):
-        with load_a() as a, load_b() as b:
-            pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline)
-        if time.perf_counter_ns() > deadline or (number >= pairing.rounds and _is_precise(pairs, pairing)):
+        with exclusive():
+            started_ns = time.perf_counter_ns()
+            deadline_ns = started_ns + pairing.time_limit_ns - spent_ns
+            with load_a() as a, load_b() as b:
+                pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline_ns)  # noqa: B023
+            spent_ns += time.perf_counter_ns() - started_ns
+        enough = number >= pairing.rounds and (_is_precise(pairs, pairing) or is_contended(pairs))
+        if spent_ns >= pairing.time_limit_ns or enough:
             break
     return pairs
 
 
-def _is_precise(pairs: list[tuple[Block, Block]], pairing: Pairing) -> bool:
+def is_contended(pairs: Sequence[Pair]) -> bool:
+    """Whether pairs that were disturbed took more time than those that count."""
+    lost, spent = (sum(_duration(pair) for pair in pairs if _is_clean(pair) is clean) for clean in (False, True))
+    return lost > spent
+
+
+def _is_clean(pair: Pair) -> bool:
+    return all(block.clean for block in pair)
+
+
+def _duration(pair: Pair) -> float:
+    return sum(block.wall_ns or block.cost for block in pair)
+
+
+def _is_precise(pairs: Sequence[Pair], pairing: Pairing) -> bool:
     ratios = [b / a for a, b in clean_costs(pairs)]
     interval = statistics.quantile_interval(ratios, 0.5, pairing.confidence)
     return interval is not None and interval[1] - interval[0] <= 2 * pairing.half_width * statistics.median(ratios)
 
 
-def clean_costs(pairs: list[tuple[Block, Block]]) -> list[tuple[float, float]]:
+def clean_costs(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
     """Costs of the pairs of which both blocks were undisturbed."""
-    return [(a.cost, b.cost) for a, b in pairs if a.clean and b.clean]
+    return [(a.cost, b.cost) for a, b in pairs if _is_clean((a, b))]
 
 
-def _interleave(
-    a: BlockSource, b: BlockSource, wanted: int, in_time: Callable[[], bool]
-) -> Iterator[tuple[Block, Block]]:
-    """Yield pairs, of which each half goes first in turn, until enough are clean or it has become hopeless."""
+def _interleave(a: BlockSource, b: BlockSource, wanted: int, in_time: Callable[[], bool]) -> list[Pair]:
+    """Take pairs, of which each half goes first in turn, until enough are clean or it has become hopeless."""
     a.warm_up()
     b.warm_up()
+    pairs: list[Pair] = []
     clean = 0
     for turn in range(_PATIENCE * wanted):
-        if clean == wanted or (turn and not in_time()):
-            return
+        if clean == wanted or (turn and not in_time()) or (turn >= wanted and is_contended(pairs)):
+            break
         if turn % 2:
             second, first = _settled(b), _settled(a)
         else:
             first, second = _settled(a), _settled(b)
-        clean += first.clean and second.clean
-        yield first, second
+        pairs.append((first, second))
+        clean += _is_clean((first, second))
+    return pairs
 
 
 def _settled(source: BlockSource) -> Block:

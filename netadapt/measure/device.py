@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, cast
 import netadapt
 from netadapt.errors import MeasurementError, UnknownNameError
 from netadapt.measure import machine
-from netadapt.measure.lock import MeasuringLock
+from netadapt.measure.lock import MeasuringLock, OnWait
 from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.model_file import Model as Model
 from netadapt.measure.platform import Platform, load_platform
@@ -186,7 +186,7 @@ class Check:
 class RuntimeModule(Protocol):
     """What the module of a runtime offers. Importing it must not import the runtime itself."""
 
-    def open_device(self, platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+    def open_device(self, platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
         """Open the device; raises MeasurementError when it is not available."""
 
     def identity(self, platform: Platform) -> dict[str, str]:
@@ -208,14 +208,14 @@ _RPC = "netadapt.measure.rpc.device"
 
 def open_device(
     platform: Platform | str | Path,
-    on_wait: Callable[[], None] | None = None,
+    on_wait: OnWait | None = None,
     on_fallback: Callable[[str, str, str], None] | None = None,
 ) -> Device:
     """Open a platform, or the first of its fallbacks that is available.
 
     Args:
         platform: a definition, or its name or path.
-        on_wait: called when somebody else is measuring and this process has to wait.
+        on_wait: hears, at once and every few seconds, which process is waited for because it is measuring.
         on_fallback: called with the name of the platform asked for, the reason why it is not available, and the
             name of the one used instead. The device's `platform` is then the one used.
 

@@ -84,6 +84,14 @@ class Measurement:
         except (ValueError, TypeError, KeyError) as error:
             raise MeasurementError(f"not a measurement ({error}): {text[:80]!r}") from error
 
-    def with_status(self, status: Status) -> Measurement:
-        """Return the same numbers, trusted differently."""
-        return replace(self, status=status)
+    def contended(self, slowdown: float = 1.0) -> Measurement:
+        """The same of a machine that was `slowdown` times as slow as it is otherwise; not to be relied on."""
+        return replace(
+            self,
+            value=round(self.value / slowdown),
+            minimum=round(self.minimum / slowdown),
+            median=round(self.median / slowdown),
+            mad=round(self.mad / slowdown),
+            relative_half_width=max(self.relative_half_width or 0.0, slowdown - 1),
+            status="contended",
+        )

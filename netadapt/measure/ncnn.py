@@ -21,7 +21,7 @@ from netadapt.errors import ModelError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import LocalDevice, Program, activations, checks, version
-from netadapt.measure.lock import MeasuringLock, machine_lock_path
+from netadapt.measure.lock import MeasuringLock, OnWait, machine_lock_path
 from netadapt.measure.ncnn_model import NcnnModel, import_ncnn, onnx_to_ncnn, workload_to_ncnn
 from netadapt.measure.platform import Platform
 from netadapt.network.workload import Workload
@@ -59,7 +59,7 @@ _PROBE = NcnnModel(
 )
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open ncnn on this machine.
 
     Raises:

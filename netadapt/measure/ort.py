@@ -8,7 +8,6 @@ cache.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from netadapt.errors import MeasurementError, ModelError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import LocalDevice, Program, activations, checks, version
-from netadapt.measure.lock import MeasuringLock, machine_lock_path
+from netadapt.measure.lock import MeasuringLock, OnWait, machine_lock_path
 from netadapt.measure.platform import Platform
 from netadapt.network.workload import Workload
 
@@ -38,7 +37,7 @@ _TYPES = {
 }
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open ONNX Runtime on this machine.
 
     Raises:

@@ -18,6 +18,9 @@ class Observer:
     def note(self, text: str) -> None:
         """Something the user should know."""
 
+    def waiting(self, text: str) -> None:
+        """Another process is measuring; called at once and every few seconds until it is this one's turn."""
+
     def measured(self, done: int, total: int) -> None:
         """One more workload or network has been measured."""
 

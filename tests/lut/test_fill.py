@@ -11,11 +11,13 @@ import pytest
 from table_values import conv, measurement
 
 from netadapt.errors import MeasurementError, UnknownNameError
-from netadapt.lut.fill import REDOS, REFERENCE, SPAN, fill
+from netadapt.lut.fill import REDOS, REFERENCE, SPAN
+from netadapt.lut.fill import fill as fill_table
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device, open_device
 from netadapt.measure.lock import MeasuringLock
 from netadapt.measure.platform import load_platform
+from netadapt.measure.protocol import Instant
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -23,12 +25,18 @@ WORKLOADS = [conv(channels) for channels in range(1, 51)]
 
 
 class FakeDevice(Device):
-    """Costs 100 ns a channel, times the speed that the test sets; keeps a record of what it measured."""
+    """Costs 100 ns a channel, times the speed that the test sets; keeps a record of what it measured.
+
+    Each measurement takes 10 ms of a core, of which this process gets `share`.
+    """
+
+    share = 1.0
 
     def __init__(self, tier="local", lock=None):
         platform = load_platform("ort-local").model_copy(update={"tier": tier, "metrics": ("latency", "energy")})
         super().__init__(platform, lock=lock)
         self.measured = []
+        self.wall_ns = self.cpu_ns = 0
         self.slowness = lambda measured: 1.0
         self.status = lambda measured: "converged"
 
@@ -42,14 +50,23 @@ class FakeDevice(Device):
     def workload_costs(self, workload):
         number = len(self.measured)
         self.measured.append(workload)
+        self.cpu_ns += 10_000_000
+        self.wall_ns += 10_000_000 / self.share
         value = round(100 * workload.in_channels[0] * self.slowness(number))
         status = self.status(number)
         return {metric: measurement(value, self.fingerprint, status, metric) for metric in ("latency", "energy")}
+
+    def clock(self):
+        return Instant(round(self.wall_ns), self.cpu_ns, 0)
 
     @property
     def layers(self):
         """What was measured besides the reference."""
         return [workload for workload in self.measured if workload != REFERENCE]
+
+
+def fill(table, device, *arguments, **options):
+    return fill_table(table, device, *arguments, clock=device.clock, **options)
 
 
 @pytest.fixture
@@ -153,15 +170,45 @@ def test_a_change_of_less_than_five_percent_is_none(table):
     assert fill(table, device, WORKLOADS).repeated == 0
 
 
-def test_a_machine_that_stays_slow_is_not_measured_for_ever(table):
+def test_a_machine_that_stays_slow_is_measured_twice_and_its_costs_are_scaled(table):
     device = FakeDevice()
     device.slowness = lambda number: 1.2 if number >= 3 else 1.0
     report = fill(table, device, WORKLOADS[:10])
-    assert len(device.layers) == 10 * (1 + REDOS)
-    assert (report.measured, report.repeated, report.contended) == (10, 10 * REDOS, 10)
+    # The second repetition would be more time lost than was spent.
+    assert len(device.layers) == 10 * 2 < 10 * (1 + REDOS)
+    assert (report.measured, report.repeated, report.contended) == (10, 10, 10)
     assert report.reference_ratio == pytest.approx(1.2)
     for workload in WORKLOADS[:10]:
-        assert table.get(device.fingerprint, workload).status == "contended"
+        entry = table.get(device.fingerprint, workload)
+        assert (entry.status, entry.value) == ("contended", 100 * workload.in_channels[0])
+        # What was measured, a fifth more, is within the interval.
+        assert entry.relative_half_width == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("share", [1.0, 2 / 3, 0.5, 0.2])
+def test_filling_among_others_takes_at_most_twice_the_work_that_it_takes_alone(table, share):
+    device = FakeDevice()
+    device.share = share
+    device.slowness = lambda number: 1.0 + number % 7 / 20  # the reference drifts all the time
+    device.status = lambda number: "contended" if number % 2 else "converged"
+    report = fill(table, device, WORKLOADS)
+    assert (report.measured, len(values(table, device))) == (50, 51)
+    # Less than half a core: the first measurements alone take longer than that, and nothing is repeated but one.
+    assert report.repeated <= {1.0: 50 + SPAN, 2 / 3: 25 + SPAN}.get(share, 1)
+
+
+def test_what_is_doubtful_is_left_while_the_machine_is_as_busy_as_before(table):
+    device = FakeDevice()
+    device.status = lambda number: "contended"
+    device.share = 0.4
+    assert fill(table, device, WORKLOADS[:10]).contended == 10
+    device.measured.clear()
+    report = fill(table, device, WORKLOADS[:12])
+    assert (report.present, report.measured, report.contended) == (10, 2, 12)
+    assert set(device.layers) == {WORKLOADS[10], WORKLOADS[11]}
+    device.status = lambda number: "converged"
+    assert fill(table, device, WORKLOADS[:12]).measured == 12
+    assert all(table.get(device.fingerprint, workload).status == "converged" for workload in WORKLOADS[:12])
 
 
 def test_what_was_contended_is_measured_again_when_it_is_asked_for_again(table):
@@ -257,7 +304,7 @@ def test_processes_that_fill_the_same_table_share_the_work(tmp_path):
 def test_this_machine(table):
     workloads = [EMPTY_RUN, Workload("conv", (16,), 16, (4, 4), bias=True), Workload("linear", (8,), 4)]
     with open_device("ort-local") as device:
-        report = fill(table, device, workloads)
-        assert fill(table, device, workloads).measured == 0
+        report = fill_table(table, device, workloads)
+        assert fill_table(table, device, workloads).measured == 0
         assert set(table.get_many(device.fingerprint, workloads)) == set(workloads)
     assert report.measured == 3

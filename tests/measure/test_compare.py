@@ -109,9 +109,28 @@ def test_disturbed_pairs_are_left_out():
     assert comparison.clean_fraction == pytest.approx(15 / 22)
 
 
-def test_nothing_but_disturbance():
-    with pytest.raises(MeasurementError, match=r"only 0 pairs .* quieter machine"):
-        compare(FakeDevice(), steady(1.0), lambda block: None)
+def test_nothing_but_disturbance_is_contended_and_told_by_all_pairs():
+    comparison = compare(FakeDevice(), steady(50.0), lambda block: None)
+    # Disturbed blocks cost 100. No rounds beyond the fewest, no pairs beyond those wanted.
+    assert (comparison.ratio, comparison.status, comparison.pairs, comparison.clean_fraction) == (2, "contended", 60, 0)
+
+
+def test_a_quiet_comparison_is_not_contended():
+    assert compare(FakeDevice(), steady(1.0), steady(2.0)).status == "converged"
+
+
+def test_rounds_are_not_added_on_a_busy_machine():
+    generator, device = np.random.default_rng(0), FakeDevice()
+    # Every second block only settles; of the others three in four are disturbed, and they vary widely.
+    sometimes = lambda block: 50.0 * generator.exponential() if block % 8 <= 1 else None  # noqa: E731
+    comparison = compare(device, steady(100.0), sometimes, Pairing(rounds=2, pairs=10))
+    assert comparison.status == "contended"
+    assert len(device.order) == 2 * 10 * 4
+
+
+def test_too_few_pairs_for_an_interval():
+    with pytest.raises(MeasurementError, match=r"5 pairs of blocks are too few"):
+        compare(FakeDevice(), steady(1.0), steady(1.0), Pairing(rounds=1, most_rounds=1, pairs=5))
 
 
 def test_tiers_are_never_compared():
@@ -121,7 +140,7 @@ def test_tiers_are_never_compared():
 
 def test_two_devices_that_share_a_lock(tmp_path):
     path = tmp_path / "lock"
-    devices = [FakeDevice(lock=MeasuringLock(path, lambda: pytest.fail("waits for itself"))) for _ in range(2)]
+    devices = [FakeDevice(lock=MeasuringLock(path, lambda text: pytest.fail("waits for itself"))) for _ in range(2)]
     assert compare_models(devices[0], steady(1.0), devices[1], steady(2.0)).verdict == "SLOWER"
 
 

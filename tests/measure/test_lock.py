@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 
 import pytest
 
 from netadapt.errors import MeasurementError
-from netadapt.measure.lock import MeasuringLock
+from netadapt.measure.lock import Holder, MeasuringLock, machine_lock_path
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -31,27 +32,93 @@ def holder(tmp_path):
     process.join()
 
 
-def test_waits_for_another_process_and_says_so_once(holder):
+def test_waits_for_another_process_and_says_which(holder):
     path, process = holder
     waits = []
 
-    def on_wait():
-        waits.append("waiting")
+    def on_wait(text):
+        waits.append(text)
         # Killed, not ended: the system has to free the lock.
         os.kill(process.pid, signal.SIGKILL)
 
     with MeasuringLock(path, on_wait).held():
         assert not process.is_alive()
-    assert waits == ["waiting"]
+    assert len(waits) == 1
+    assert re.fullmatch(rf"process {process.pid} \(.+\), which began \d+ s ago", waits[0])
+
+
+def test_says_it_anew_while_it_waits(holder, monkeypatch):
+    path, process = holder
+    monkeypatch.setattr("netadapt.measure.lock._NOTICE_S", 0.05)
+    waits = []
+
+    def on_wait(text):
+        waits.append(text)
+        if len(waits) == 3:
+            os.kill(process.pid, signal.SIGKILL)
+
+    with MeasuringLock(path, on_wait).held():
+        assert len(waits) == 3
+
+
+def hold_again_and_again(path, name, taken):
+    lock = MeasuringLock(path)
+    for _ in range(20):
+        with lock.held():
+            taken.put(name)
+            time.sleep(0.01)
+
+
+def test_processes_take_turns(tmp_path):
+    taken = SPAWN.Queue()
+    processes = [SPAWN.Process(target=hold_again_and_again, args=(tmp_path / "lock", name, taken)) for name in "ab"]
+    for process in processes:
+        process.start()
+    order = "".join(taken.get(timeout=20) for _ in range(40))
+    for process in processes:
+        process.join()
+    # While both want it, neither has it twice in a row; one may start earlier and the other end later.
+    both = order.lstrip(order[0]).rstrip(order[-1])
+    assert len(both) > 20
+    assert "aa" not in both
+    assert "bb" not in both
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[1]", b'{"pid": "x"}', b"\xff" * 10])
+def test_a_lock_file_with_other_content(tmp_path, content):
+    assert Holder.read(content) is None
+    path = tmp_path / "lock"
+    path.write_bytes(content)
+    with MeasuringLock(path).held():
+        holder = Holder.read(path.read_bytes())
+    assert holder.pid == os.getpid()
+
+
+def test_the_lock_is_in_a_folder_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert machine_lock_path().parent == tmp_path / "netadapt"
+    with MeasuringLock(machine_lock_path()).held():
+        assert machine_lock_path().stat().st_mode & 0o077 == 0
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with (
+        pytest.raises(MeasurementError, match="cannot open the measuring lock"),
+        MeasuringLock(tmp_path / "lock").held(),
+    ):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_a_free_lock_is_not_waited_for(tmp_path):
-    with MeasuringLock(tmp_path / "lock", lambda: pytest.fail("waited")).held():
+    with MeasuringLock(tmp_path / "lock", lambda text: pytest.fail("waited")).held():
         pass
 
 
 def test_the_holder_may_take_it_again(tmp_path):
-    lock = MeasuringLock(tmp_path / "lock", lambda: pytest.fail("waited"))
+    lock = MeasuringLock(tmp_path / "lock", lambda text: pytest.fail("waited"))
     with lock.held():
         with lock.held():
             pass
@@ -64,20 +131,14 @@ def test_the_holder_may_take_it_again(tmp_path):
 def test_is_free_again_after_an_error(tmp_path):
     with pytest.raises(ValueError, match="inside"), MeasuringLock(tmp_path / "lock").held():
         raise ValueError("inside")
-    with MeasuringLock(tmp_path / "lock", lambda: pytest.fail("waited")).held():
+    with MeasuringLock(tmp_path / "lock", lambda text: pytest.fail("waited")).held():
         pass
 
 
-def test_a_file_that_can_only_be_read_is_good_enough(tmp_path):
-    path = tmp_path / "lock"
-    path.touch(0o444)
-    with MeasuringLock(path).held():
-        pass
-
-
-def test_a_folder_that_does_not_exist(tmp_path):
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
     with (
-        pytest.raises(MeasurementError, match=r"cannot make the measuring lock .*TMPDIR"),
-        MeasuringLock(tmp_path / "absent" / "lock").held(),
+        pytest.raises(MeasurementError, match=r"cannot open the measuring lock .*XDG_STATE_HOME"),
+        MeasuringLock(tmp_path / "file" / "lock").held(),
     ):
         pass

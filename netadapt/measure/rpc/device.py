@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from netadapt.errors import (
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import version
+from netadapt.measure.lock import OnWait
 from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, Rpc, TvmRuntime
@@ -61,7 +62,7 @@ _DISTRIBUTIONS = {"tvm": "apache-tvm", "ort": "onnxruntime"}
 _SERVER = Path(__file__).parent / "on_device" / "netadapt_device.py"
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open the boards of a platform; emulated ones are started when the first model is measured.
 
     Raises:
@@ -144,7 +145,7 @@ class _Outcome:
 class RpcDevice(Device):
     """Boards that are reached over TVM's RPC; measures on as many at once as there are."""
 
-    def __init__(self, platform: Platform, requested: str = "", on_wait: Callable[[], None] | None = None) -> None:
+    def __init__(self, platform: Platform, requested: str = "", on_wait: OnWait | None = None) -> None:
         super().__init__(platform, requested)
         if platform.core and platform.runtime.name != "tvm":
             raise MeasurementError(

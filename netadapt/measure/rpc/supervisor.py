@@ -9,11 +9,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 from netadapt import errors
 from netadapt.errors import DeviceBusy, DeviceLost, MeasurementError, NetAdaptError, SessionTimeout
+from netadapt.measure.lock import OnWait
 from netadapt.measure.platform import Rpc
 from netadapt.measure.rpc.handshake import silence
 from netadapt.measure.rpc.processes import command, environment
@@ -38,7 +39,7 @@ class Worker:
 
     """
 
-    def __init__(self, limits: Rpc, on_wait: Callable[[], None] | None = None) -> None:
+    def __init__(self, limits: Rpc, on_wait: OnWait | None = None) -> None:
         self._on_wait = on_wait
         self._limits_s = _limits_s(limits)
         self._limits = limits
@@ -111,7 +112,7 @@ class Worker:
         while "stage" in (message := self._message(stage)):
             stage = message["stage"]
             if stage == "waiting" and not waited and self._on_wait:
-                self._on_wait()
+                self._on_wait("a board: all are measuring for others")
             waited = waited or stage == "waiting"
         return message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -14,6 +14,7 @@ from typing import Any
 from netadapt.errors import MeasurementError, NetAdaptError
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, LayerCost, Model
+from netadapt.measure.lock import OnWait
 from netadapt.measure.measurement import Measurement
 from netadapt.measure.platform import Platform
 from netadapt.measure.protocol import Block
@@ -34,7 +35,7 @@ _OF_BOARDS = frozenset({"apache-tvm", "apache-tvm-ffi", "ml_dtypes", "typing_ext
 _OF_OTHERS = frozenset({"onnxruntime", "ncnn", "ort_program.py", "ncnn_program.py"})
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open a simulated core; a guest is started when the first model is measured.
 
     Raises:

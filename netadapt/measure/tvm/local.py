@@ -7,7 +7,7 @@ layers have pushed out of the cache (see `local.py` of the package above).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import LocalDevice, Program, checks, in_turn
-from netadapt.measure.lock import MeasuringLock, machine_lock_path
+from netadapt.measure.lock import MeasuringLock, OnWait, machine_lock_path
 from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, TvmRuntime
 from netadapt.measure.protocol import BlockSource
@@ -27,7 +27,7 @@ from netadapt.measure.tvm.reference import Example, example, require_equal
 from netadapt.network.workload import Workload
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open TVM on this machine.
 
     Raises:

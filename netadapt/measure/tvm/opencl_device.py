@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from netadapt.errors import MeasurementError
 from netadapt.measure.device import Check, Device, LayerCost, Model
 from netadapt.measure.local import LocalDevice, Program, checks, version
-from netadapt.measure.lock import MeasuringLock, machine_lock_path
+from netadapt.measure.lock import MeasuringLock, OnWait, machine_lock_path
 from netadapt.measure.measurement import Provenance
 from netadapt.measure.model_file import model_bytes, model_name
 from netadapt.measure.platform import Platform, TvmRuntime, TvmTarget
@@ -32,7 +32,7 @@ _DISTRIBUTION = "apache-tvm"
 _PROFILED_RUNS = 11
 
 
-def open_device(platform: Platform, requested: str, on_wait: Callable[[], None] | None) -> Device:
+def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
     """Open the OpenCL of this machine.
 
     Raises:

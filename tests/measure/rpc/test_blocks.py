@@ -36,7 +36,7 @@ def test_warming_up_finds_blocks_of_a_millisecond():
     program = Program()
     warm = source(program)
     warm.warm_up()
-    assert warm.block() == Block(10_000)
+    assert warm.block() == Block(10_000, wall_ns=1_000_000)
     assert program.asked[-1] == (100, 1)
     assert program.asked[:7] == [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1), (64, 1)]
 
@@ -84,7 +84,7 @@ def test_a_hot_board_is_waited_for_and_what_it_timed_is_dropped():
     waited = []
     program = Program([HOT, HOT, State(celsius=70)])
     block = source(program, waited.append).block()
-    assert block == Block(10_000, True, waited_ns=1_000_000_000)
+    assert block == Block(10_000, True, waited_ns=1_000_000_000, wall_ns=10_000)
     assert waited == [0.5, 0.5]
     assert len(program.asked) == 3
 

@@ -99,7 +99,7 @@ def set_up(on_stage: Callable[[str], None]) -> Installation:
     with disk_faults_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _LOCK).touch()
-        with MeasuringLock(folder / _LOCK, lambda: on_stage("waiting for another set-up")).held():
+        with MeasuringLock(folder / _LOCK, lambda other: on_stage(f"waiting for the set-up by {other}")).held():
             return installed() or _make(folder, on_stage)
 
 
