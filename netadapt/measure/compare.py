@@ -25,6 +25,11 @@ Load = Callable[[], AbstractContextManager[BlockSource]]
 
 #: Blocks are taken until this many times the wanted number of pairs, whether clean or not.
 _PATIENCE = 5
+#: A machine is busy when more than this share of the time of the pairs was lost to other processes. It gets no rounds
+#: beyond the fewest: they would make the interval little narrower, and take as long as others please.
+_BUSY = 0.1
+#: And more than this makes a comparison contended.
+_CONTENDED = 0.5
 
 Pair = tuple[Block, Block]
 
@@ -115,7 +120,7 @@ def compare_models(
         a_platform=device_a.platform.name,
         b_platform=device_b.platform.name,
         tier=device_a.platform.tier,
-        status="contended" if few or is_contended(pairs) else "converged",
+        status="contended" if few or lost_share(pairs) > _CONTENDED else "converged",
     )
 
 
@@ -160,8 +165,7 @@ def collect_pairs(
 ) -> list[Pair]:
     """Take rounds of pairs of blocks A, B until their ratio is known well enough, or time is up.
 
-    A machine that is busy with other things gets no rounds beyond the fewest: they would make the interval little
-    narrower, and take as long as others please. `exclusive` is held during each round.
+    `exclusive` is held during each round.
     """
     spent_ns = 0
     pairs: list[Pair] = []
@@ -172,16 +176,16 @@ def collect_pairs(
             with load_a() as a, load_b() as b:
                 pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline_ns)  # noqa: B023
             spent_ns += time.perf_counter_ns() - started_ns
-        enough = number >= pairing.rounds and (_is_precise(pairs, pairing) or is_contended(pairs))
+        enough = number >= pairing.rounds and (_is_precise(pairs, pairing) or lost_share(pairs) > _BUSY)
         if spent_ns >= pairing.time_limit_ns or enough:
             break
     return pairs
 
 
-def is_contended(pairs: Sequence[Pair]) -> bool:
-    """Whether pairs that were disturbed took more time than those that count."""
+def lost_share(pairs: Sequence[Pair]) -> float:
+    """Share of the time of the pairs that went into disturbed ones."""
     lost, spent = (sum(_duration(pair) for pair in pairs if _is_clean(pair) is clean) for clean in (False, True))
-    return lost > spent
+    return lost / (lost + spent) if lost else 0.0
 
 
 def _is_clean(pair: Pair) -> bool:
@@ -210,7 +214,7 @@ def _interleave(a: BlockSource, b: BlockSource, wanted: int, in_time: Callable[[
     pairs: list[Pair] = []
     clean = 0
     for turn in range(_PATIENCE * wanted):
-        if clean == wanted or (turn and not in_time()) or (turn >= wanted and is_contended(pairs)):
+        if clean == wanted or (turn and not in_time()) or (turn >= wanted and lost_share(pairs) > _CONTENDED):
             break
         if turn % 2:
             second, first = _settled(b), _settled(a)
