@@ -53,7 +53,7 @@ def _is_onnx(path: Path) -> bool:
     import onnx
 
     try:
-        return onnx.load(str(path), load_external_data=False).HasField("graph")
+        return bool(onnx.load(str(path), load_external_data=False).HasField("graph"))
     except Exception:  # protobuf's errors are not part of onnx's interface
         return False
 

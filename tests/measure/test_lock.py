@@ -61,27 +61,22 @@ def test_says_it_anew_while_it_waits(holder, monkeypatch):
         assert len(waits) == 3
 
 
-def hold_again_and_again(path, name, taken):
-    lock = MeasuringLock(path)
-    for _ in range(20):
-        with lock.held():
-            taken.put(name)
-            time.sleep(0.01)
+def wait_and_take(path, waiting, taken):
+    with MeasuringLock(path, lambda text: waiting.set()).held():
+        taken.set()
+        time.sleep(0.2)
 
 
-def test_processes_take_turns(tmp_path):
-    taken = SPAWN.Queue()
-    processes = [SPAWN.Process(target=hold_again_and_again, args=(tmp_path / "lock", name, taken)) for name in "ab"]
-    for process in processes:
-        process.start()
-    order = "".join(taken.get(timeout=20) for _ in range(40))
-    for process in processes:
-        process.join()
-    # While both want it, neither has it twice in a row; one may start earlier and the other end later.
-    both = order.lstrip(order[0]).rstrip(order[-1])
-    assert len(both) > 20
-    assert "aa" not in both
-    assert "bb" not in both
+def test_who_waits_is_next(tmp_path):
+    lock, waiting, taken = MeasuringLock(tmp_path / "lock"), SPAWN.Event(), SPAWN.Event()
+    other = SPAWN.Process(target=wait_and_take, args=(tmp_path / "lock", waiting, taken))
+    with lock.held():
+        other.start()
+        assert waiting.wait(20)
+    # At once, and while the other one only looks every 20 ms.
+    with lock.held():
+        assert taken.is_set()
+    other.join()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[1]", b'{"pid": "x"}', b"\xff" * 10])
