@@ -233,8 +233,10 @@ def print_comparison(models: tuple[str, str], comparison: Comparison, as_json: b
     print_table(f"Interleaved comparison (tier: {comparison.tier})", ["model", "platform", "latency"], rows)
     say(
         f"{comparison.verdict}: B is {ratio:.3f} times as fast as A (95 % interval {low:.3f} to {high:.3f}, "
-        f"{comparison.pairs} clean pairs)"
+        f"{comparison.pairs} pairs, {comparison.clean_fraction:.0%} of those taken undisturbed)"
     )
+    if comparison.status == "contended":
+        say("contended: other processes took much of the machine meanwhile, so that the interval is all that is known")
 
 
 def print_entries(path: Path, entries: Iterable[Entry], as_json: bool) -> None:

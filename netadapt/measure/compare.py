@@ -6,10 +6,12 @@ however often they are timed. So both are loaded several times, and a difference
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Literal
 
 from netadapt.errors import MeasurementError
@@ -98,25 +100,27 @@ def compare_models(
     """
     require_equal_tiers(device_a, device_b)
     pairing = pairing or Pairing()
-    pairs = collect_pairs(
+    rounds = collect_rounds(
         lambda: device_a.load(model_a),
         lambda: device_b.load(model_b),
         pairing,
         exclusive=lambda: _exclusive(device_a, device_b),
     )
+    pairs = [pair for taken in rounds for pair in taken]
     clean = clean_costs(pairs)
-    few = len(clean) < statistics.smallest_sample(0.5, pairing.confidence)
-    counted = [(a.cost, b.cost) for a, b in pairs] if few else clean
-    ratio, low, high = paired_ratio(counted, pairing.confidence)
+    counted = _counted(rounds, pairing)
+    costs = [pair for taken in counted for pair in taken]
+    ratio, low, high = ratio_of_rounds(counted, pairing.confidence)
+    few = len(costs) > len(clean)
     return Comparison(
         ratio=ratio,
         low=low,
         high=high,
         verdict=verdict(ratio, low, high, pairing.margin),
-        pairs=len(counted),
+        pairs=len(costs),
         clean_fraction=len(clean) / len(pairs),
-        a_ns=round(statistics.median([a for a, _ in counted])),
-        b_ns=round(statistics.median([b for _, b in counted])),
+        a_ns=round(statistics.median([a for a, _ in costs])),
+        b_ns=round(statistics.median([b for _, b in costs])),
         a_platform=device_a.platform.name,
         b_platform=device_b.platform.name,
         tier=device_a.platform.tier,
@@ -147,6 +151,28 @@ def paired_ratio(pairs: Sequence[tuple[float, float]], confidence: float) -> tup
     return statistics.median(ratios), *interval
 
 
+def ratio_of_rounds(rounds: Sequence[Sequence[tuple[float, float]]], confidence: float) -> tuple[float, float, float]:
+    """Median ratio B/A of all pairs (A, B), with an interval that allows for how the rounds differ.
+
+    Pairs of one round share where memory lies, so that more of them do not make the ratio better known; Student's
+    interval over the rounds' medians says how well it is known. The wider of both intervals counts on either side.
+
+    Args:
+        rounds: costs of the pairs of each round.
+        confidence: of the interval within rounds; that between rounds is of 95 %.
+
+    Raises:
+        MeasurementError: there are too few pairs for an interval.
+
+    """
+    ratio, low, high = paired_ratio([pair for taken in rounds for pair in taken], confidence)
+    medians = [math.log(statistics.median([b / a for a, b in taken])) for taken in rounds if taken]
+    if len(medians) < 2:
+        return ratio, low, high
+    half = statistics.student_t(len(medians) - 1) * stdev(medians) / math.sqrt(len(medians))
+    return ratio, min(low, ratio * math.exp(-half)), max(high, ratio * math.exp(half))
+
+
 def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
     """Judge a ratio B/A with its confidence interval; see `compare_models`."""
     least, most = 1 / (1 + margin), 1 + margin
@@ -157,29 +183,35 @@ def verdict(ratio: float, low: float, high: float, margin: float) -> Verdict:
     return "SAME" if least <= low and high <= most else "AMBIGUOUS"
 
 
-def collect_pairs(
+def collect_pairs(load_a: Load, load_b: Load, pairing: Pairing) -> list[Pair]:
+    """All pairs of `collect_rounds`."""
+    return [pair for taken in collect_rounds(load_a, load_b, pairing) for pair in taken]
+
+
+def collect_rounds(
     load_a: Load,
     load_b: Load,
     pairing: Pairing,
     exclusive: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> list[Pair]:
+) -> list[list[Pair]]:
     """Take rounds of pairs of blocks A, B until their ratio is known well enough, or time is up.
 
     `exclusive` is held during each round.
     """
     spent_ns = 0
-    pairs: list[Pair] = []
+    rounds: list[list[Pair]] = []
     for number in range(1, pairing.most_rounds + 1):
         with exclusive():
             started_ns = time.perf_counter_ns()
             deadline_ns = started_ns + pairing.time_limit_ns - spent_ns
             with load_a() as a, load_b() as b:
-                pairs += _interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline_ns)  # noqa: B023
+                rounds.append(_interleave(a, b, pairing.pairs, lambda: time.perf_counter_ns() < deadline_ns))  # noqa: B023
             spent_ns += time.perf_counter_ns() - started_ns
-        enough = number >= pairing.rounds and (_is_precise(pairs, pairing) or lost_share(pairs) > _BUSY)
+        busy = lost_share([pair for taken in rounds for pair in taken]) > _BUSY
+        enough = number >= pairing.rounds and (busy or _is_precise(rounds, pairing))
         if spent_ns >= pairing.time_limit_ns or enough:
             break
-    return pairs
+    return rounds
 
 
 def lost_share(pairs: Sequence[Pair]) -> float:
@@ -196,10 +228,20 @@ def _duration(pair: Pair) -> float:
     return sum(block.wall_ns or block.cost for block in pair)
 
 
-def _is_precise(pairs: Sequence[Pair], pairing: Pairing) -> bool:
-    ratios = [b / a for a, b in clean_costs(pairs)]
-    interval = statistics.quantile_interval(ratios, 0.5, pairing.confidence)
-    return interval is not None and interval[1] - interval[0] <= 2 * pairing.half_width * statistics.median(ratios)
+def _counted(rounds: Sequence[Sequence[Pair]], pairing: Pairing) -> list[list[tuple[float, float]]]:
+    """Costs of the clean pairs of each round, or of all if those are too few for an interval."""
+    clean = [clean_costs(taken) for taken in rounds]
+    if sum(map(len, clean)) >= statistics.smallest_sample(0.5, pairing.confidence):
+        return clean
+    return [[(a.cost, b.cost) for a, b in taken] for taken in rounds]
+
+
+def _is_precise(rounds: Sequence[Sequence[Pair]], pairing: Pairing) -> bool:
+    try:
+        ratio, low, high = ratio_of_rounds([clean_costs(taken) for taken in rounds], pairing.confidence)
+    except MeasurementError:
+        return False
+    return high - low <= 2 * pairing.half_width * ratio
 
 
 def clean_costs(pairs: Sequence[Pair]) -> list[tuple[float, float]]:

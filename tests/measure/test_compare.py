@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_models import matmul, relu
 
 from netadapt.errors import MeasurementError, ModelError
-from netadapt.measure.compare import Pairing, compare, compare_models, paired_ratio, verdict
+from netadapt.measure.compare import Pairing, compare, compare_models, paired_ratio, ratio_of_rounds, verdict
 from netadapt.measure.device import Device, open_device
 from netadapt.measure.lock import MeasuringLock
 from netadapt.measure.platform import load_platform
@@ -126,6 +126,18 @@ def test_rounds_are_not_added_on_a_busy_machine():
     comparison = compare(device, steady(100.0), sometimes, Pairing(rounds=2, pairs=10))
     assert comparison.status == "contended"
     assert len(device.order) == 2 * 10 * 4
+
+
+def test_the_interval_allows_for_how_rounds_differ():
+    # Three rounds whose pairs agree wholly, at ratios of 0.49, 0.50 and 0.51: nobody knows it within a hundredth.
+    rounds = [[(100.0, 49.0)] * 15, [(100.0, 50.0)] * 15, [(100.0, 51.0)] * 15]
+    ratio, low, high = ratio_of_rounds(rounds, 0.95)
+    assert ratio == 0.5
+    # Student's t of two degrees of freedom, 4.303, times a standard error of 0.02 / sqrt(3).
+    assert high == pytest.approx(0.5 * np.exp(4.303 * 0.02 / 3**0.5), rel=1e-3)
+    assert low == pytest.approx(0.5 / np.exp(4.303 * 0.02 / 3**0.5), rel=1e-3)
+    # One round says nothing about others, and empty ones nothing at all.
+    assert ratio_of_rounds([rounds[0], []], 0.95) == (0.49, 0.49, 0.49)
 
 
 def test_too_few_pairs_for_an_interval():
