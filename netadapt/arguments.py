@@ -45,7 +45,7 @@ def names_file(model: str) -> bool:
 
 
 def check_models(models: Sequence[str], weights: Path | None, classes: int | None, channels: int | None) -> None:
-    """Check that each model is an ONNX file that onnx can read, or the name of a network.
+    """Check that each model is an ONNX file that can be run in bounded time and memory, or the name of a network.
 
     Raises:
         UnknownNameError, ModelError: one of them is not.
@@ -63,9 +63,11 @@ def check_models(models: Sequence[str], weights: Path | None, classes: int | Non
         raise OptionError("--weights, --classes and --channels are for networks by name; an ONNX file has its own")
     if files:
         from netadapt.measure.model_file import model_bytes
+        from netadapt.measure.trial import require_runs
 
         for file in files:
             model_bytes(file)
+            require_runs(file)
 
 
 def check_training(lr: float, batch: int, precision: str, device: str, weight_decay: float = 0.0) -> None:

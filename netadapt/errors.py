@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+#: Longer messages of other software say where in its source they come from.
+_LONGEST_REASON = 300
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error of other software says in one line: its type, and the first line of its text."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__
+    return f"{kind}: {lines[0][:_LONGEST_REASON]}" if lines else kind
+
 
 class NetAdaptError(Exception):
     """Base of every error this package raises on purpose; the command line turns it into exit code 2."""

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt.errors import MeasurementError, ModelError
+from netadapt.errors import MeasurementError, ModelError, reason_of
+from netadapt.measure.model_file import model_name, read_model
 from netadapt.network.workload import Workload
 
 _MAGIC = "7767517"
@@ -63,7 +64,7 @@ def onnx_to_ncnn(model: bytes | Path) -> NcnnModel:
         MeasurementError: pnnx or ncnn is not installed, or lacks an operator of the model; names the operators.
 
     """
-    name = str(model) if isinstance(model, Path) else "model"
+    name = model_name(model)
     content, shapes = _read_onnx(model, name)
     with tempfile.TemporaryDirectory() as folder:
         _run_pnnx(Path(folder), content, name)
@@ -106,12 +107,7 @@ def _read_onnx(model: bytes | Path, name: str) -> tuple[bytes, list[tuple[int, .
     """The content of a valid model, with all its weights, and the shapes of its inputs."""
     import onnx
 
-    if isinstance(model, Path) and not model.is_file():
-        raise ModelError(f"{name}: there is no such file")
-    try:
-        proto = onnx.load(str(model)) if isinstance(model, Path) else onnx.load_model_from_string(model)
-    except Exception as error:  # protobuf's errors are not part of onnx's interface
-        raise ModelError(f"{name}: not a model that onnx can read: {error}") from error
+    proto = read_model(model)
     local = {(function.domain, function.name) for function in proto.functions}
     foreign = {
         f"{node.domain}.{node.op_type}"
@@ -123,7 +119,7 @@ def _read_onnx(model: bytes | Path, name: str) -> tuple[bytes, list[tuple[int, .
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and others from malformed files
-        raise ModelError(f"{name}: not a model that ncnn can load: {error}") from error
+        raise ModelError(f"{name}: not a model that ncnn can load: {reason_of(error)}") from error
     shapes = _input_shapes_of_graph(proto.graph, name)
     return proto.SerializeToString(), shapes
 

@@ -7,18 +7,22 @@ cache.
 
 from __future__ import annotations
 
+import math
 import tempfile
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt.errors import MeasurementError, ModelError
+from netadapt.errors import MeasurementError, ModelError, NetAdaptError, reason_of
 from netadapt.measure import machine
 from netadapt.measure.device import Check, Device, Model
 from netadapt.measure.local import LocalDevice, Program, activations, checks, version
 from netadapt.measure.lock import MeasuringLock, OnWait, machine_lock_path
+from netadapt.measure.model_file import model_name, require_model_file
 from netadapt.measure.platform import Platform
 from netadapt.network.workload import Workload
 
@@ -31,10 +35,16 @@ _TYPES = {
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
+    "tensor(int16)": np.int16,
     "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
+#: Of one input; to fill it takes several times as much.
+_MOST_INPUT_BYTES = 1 << 30
 
 
 def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> Device:
@@ -111,11 +121,16 @@ class OrtProgram:
 
     def __init__(self, model: Model, threads: int = 1, optimise: bool = True) -> None:
         self._arguments = (model, threads, optimise)
-        self._name = str(model) if isinstance(model, Path) else "model"
+        self._name = model_name(model)
         self._session = _session(model, _options(threads, optimise), self._name)
         #: Memory that a run touches: weights, inputs and outputs.
         self.bytes = model.stat().st_size if isinstance(model, Path) else len(model)
-        self._binding = self._bind()
+        try:
+            self._binding = self._bind()
+        except NetAdaptError:
+            raise
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # names and shapes of a damaged model
+            raise ModelError(f"{self._name}: its inputs and outputs cannot be used: {reason_of(error)}") from error
 
     def __call__(self) -> None:
         """Run the model once."""
@@ -145,11 +160,15 @@ class OrtProgram:
 
     def _first_run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once to learn the real shapes of the outputs, and that the model runs at all."""
-        names = [value.name for value in self._session.get_outputs()]
+        outputs = self._session.get_outputs()
+        for value in outputs:
+            if value.type not in _TYPES:
+                raise ModelError(f"{self._name}: output {value.name!r} has type {value.type}, which cannot be measured")
+        names = [value.name for value in outputs]
         try:
             return dict(zip(names, self._session.run(names, feeds), strict=True))
         except Exception as error:  # onnxruntime's own exceptions have no common base
-            raise ModelError(f"{self._name}: fails when it is run: {error}") from error
+            raise ModelError(f"{self._name}: fails when it is run: {reason_of(error)}") from error
 
 
 def optimised(model: bytes) -> bytes:
@@ -177,23 +196,25 @@ def _options(threads: int, optimise: bool) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    # Errors only: saving an optimised model warns that it fits this machine alone, which is what we want it for.
-    options.log_severity_level = 3
+    # Nothing: errors are raised, and saving an optimised model warns that it fits this machine alone, which is meant.
+    options.log_severity_level = 4
     return options
 
 
 def _session(model: Model, options: Any, name: str) -> Any:
     import onnxruntime
 
-    if isinstance(model, Path) and not model.is_file():
-        raise ModelError(f"{name}: there is no such file")
+    if isinstance(model, Path):
+        require_model_file(model)
     source = str(model) if isinstance(model, Path) else model
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with redirect_stdout(StringIO()):  # where the retry without the failing provider is announced
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common base
+        runtime = f"onnxruntime {version(_DISTRIBUTION)}"
         if type(error).__name__ == "NotImplemented":
-            raise MeasurementError(f"{name}: onnxruntime {version(_DISTRIBUTION)} cannot run it: {error}") from error
-        raise ModelError(f"{name}: not a model that onnxruntime {version(_DISTRIBUTION)} can load: {error}") from error
+            raise MeasurementError(f"{name}: {runtime} cannot run it: {reason_of(error)}") from error
+        raise ModelError(f"{name}: not a model that {runtime} can load: {reason_of(error)}") from error
 
 
 def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray[Any]:
@@ -204,10 +225,15 @@ def _random_input(random: np.random.Generator, value: Any, name: str) -> NDArray
             f"{name}: input {value.name!r} has the dynamic shape {value.shape}; export it with a fixed shape"
         )
     kind = np.dtype(_TYPES[value.type])
+    if (size := math.prod(value.shape) * kind.itemsize) > _MOST_INPUT_BYTES:
+        raise ModelError(
+            f"{name}: input {value.name!r} of shape {value.shape} takes {size / 2**30:,.1f} GiB; at most "
+            f"{_MOST_INPUT_BYTES >> 30} GiB can be measured"
+        )
     if kind.kind != "f":
         # Zero is a valid index, class and flag.
         return np.zeros(value.shape, kind)
-    return activations(random, value.shape).astype(kind)
+    return np.asarray(activations(random, value.shape)).astype(kind)
 
 
 def _block_channels() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from netadapt.errors import ModelError
+from netadapt.measure.model_file import read_model
 
 #: A tensor of so few elements may be a limit, a scale or a size rather than weights.
 _FEW = 16
@@ -45,10 +45,7 @@ def zeroed_onnx(model: bytes) -> bytes:
         ModelError: not an ONNX model.
 
     """
-    try:
-        proto = onnx.load_model_from_string(model)
-    except Exception as error:  # protobuf's errors are not part of onnx's interface
-        raise ModelError(f"not a model that onnx can read: {error}") from error
+    proto = read_model(model)
     used = _uses(proto.graph)
     for tensor in proto.graph.initializer:
         if _is_large(tensor) and all(index in _WEIGHTS.get(kind, ()) for kind, index in used[tensor.name]):
@@ -80,11 +77,19 @@ def _names_inside(node: Any) -> list[str]:
 
 def _is_large(tensor: Any) -> bool:
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
-    return tensor.data_type in _BYTES and math.prod(tensor.dims) > _FEW and not external
+    if tensor.data_type not in _BYTES or external:
+        return False
+    # Dimensions of a damaged model can claim any size; half floats outside of `raw_data` take less than they stand for.
+    return math.prod(tensor.dims) > _FEW and _size(tensor) <= 4 * int(tensor.ByteSize())
+
+
+def _size(tensor: Any) -> int:
+    elements: int = math.prod(tensor.dims)
+    return elements * _BYTES[tensor.data_type]
 
 
 def _clear(tensor: Any) -> None:
-    size = math.prod(tensor.dims) * _BYTES[tensor.data_type]
+    size = _size(tensor)
     for content in ("float_data", "double_data", "int32_data"):
         tensor.ClearField(content)
     tensor.raw_data = bytes(size)

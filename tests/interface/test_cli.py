@@ -179,7 +179,7 @@ def test_adapt_on_the_real_data_resumes_and_reports(tmp_path: Path, table: Path)
     assert "measured speed-up" in resumed.stdout
     other = run(*arguments, "--resume", "--seed", 5)
     assert other.exit_code == EXIT_ERROR
-    assert "seed (was 0, now 5)" in other.stderr
+    assert "is a run with other options: --seed was 0, now 5. Resume it" in other.stderr
 
 
 FACTORY = """

@@ -12,10 +12,15 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import from_onnx
 
-from netadapt.errors import MeasurementError, ModelError
+from netadapt.errors import MeasurementError, ModelError, reason_of
 from netadapt.measure.tvm.library import ENTRY, Tensor
 
 _TO_DEVICE = (0, 2, 3, 1)
+#: Types of elements that a program can be fed with.
+_KINDS = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in ("FLOAT", "DOUBLE", "FLOAT16", "INT64", "INT32", "UINT8", "INT8", "BOOL")
+)
 
 
 def imported(model: bytes, name: str = "model") -> tvm.IRModule:
@@ -132,9 +137,24 @@ def _parsed(model: bytes, name: str) -> onnx.ModelProto:
         proto = onnx.load_model_from_string(model)
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf's errors are not part of onnx's interface
-        raise ModelError(f"{name}: not a valid ONNX model: {' '.join(str(error).split())}") from error
+        raise ModelError(f"{name}: not a valid ONNX model: {reason_of(error)}") from error
+    _require_tensors(proto.graph, name)
     _remove_dropout(proto.graph)
     return proto
+
+
+def _require_tensors(graph: onnx.GraphProto, name: str) -> None:
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    for what, value in [*(("input", value) for value in inputs), *(("output", value) for value in graph.output)]:
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or kind.elem_type not in _KINDS:
+            raise ModelError(f"{name}: {what} {value.name!r} is no tensor of numbers, which cannot be measured")
+        if not all(dim.dim_value > 0 for dim in kind.shape.dim):
+            shown = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+            raise ModelError(
+                f"{name}: {what} {value.name!r} has the dynamic shape {shown}; export it with a fixed shape"
+            )
 
 
 def _remove_dropout(graph: onnx.GraphProto) -> None:
