@@ -10,6 +10,7 @@ from netadapt.errors import DataError
 from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
+from netadapt.measure.lock import OnWait
 from netadapt.network.network import AdaptableNetwork, analyse
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.data.normalisation import Normalisation, normalised
@@ -29,6 +30,7 @@ def open_predictor(
     table: Path | None,
     classes: int | None = None,
     channels: int | None = None,
+    on_wait: OnWait | None = None,
     on_fallback: OnFallback | None = None,
 ) -> Iterator[Predictor]:
     """Open what the commands around the look-up table work on.
@@ -37,7 +39,7 @@ def open_predictor(
         NetAdaptError: the network, platform or table does not exist or cannot be used.
 
     """
-    with open_device(platform, on_fallback=on_fallback) as device, Table.open(table) as opened:
+    with open_device(platform, on_wait, on_fallback) as device, Table.open(table) as opened:
         yield Predictor(analysed(name, classes, channels), device, opened)
 
 

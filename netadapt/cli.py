@@ -252,13 +252,15 @@ def measure(
         load_platform(name)
     arguments.check_models(models, weights, classes, channels)
     files = [_model(model, weights, classes, channels) for model in models]
-    with open_device(names[0], on_fallback=terminal.tell_fallback) as first:
+    with open_device(names[0], terminal.tell_wait, terminal.tell_fallback) as first:
         if len(models) == len(names) == 1:
             costs, details = first.costs(files[0]), first.details(files[0])
             terminal.print_measurements(models[0], costs, details, first.profile(files[0]) if profile else [], as_json)
             return
         # A board serves one client at a time, so two models on one platform are loaded by one device.
-        other = open_device(names[1], on_fallback=terminal.tell_fallback) if len(names) > 1 else nullcontext(first)
+        other = (
+            open_device(names[1], terminal.tell_wait, terminal.tell_fallback) if len(names) > 1 else nullcontext(first)
+        )
         with other as second:
             comparison = compare_models(first, files[0], second, files[-1])
     terminal.print_comparison((models[0], models[-1]), comparison, as_json)
@@ -870,7 +872,9 @@ def _predictor(
     from netadapt import terminal
     from netadapt.by_name import open_predictor
 
-    return open_predictor(network, platform, table, classes, channels, terminal.tell_fallback)
+    return open_predictor(
+        network, platform, table, classes, channels, on_wait=terminal.tell_wait, on_fallback=terminal.tell_fallback
+    )
 
 
 def main() -> None:

@@ -324,6 +324,9 @@ class Observer(Protocol):
     def note(self, text: str) -> None:
         """Something that the user should know."""
 
+    def waiting(self, text: str) -> None:
+        """Another process is measuring, which this one waits for."""
+
     def measured(self, done: int, total: int) -> None:
         """So many measurements of this stage are done."""
 
@@ -335,6 +338,9 @@ class _Silent:
         pass
 
     def note(self, text: str) -> None:
+        pass
+
+    def waiting(self, text: str) -> None:
         pass
 
     def measured(self, done: int, total: int) -> None:
@@ -387,8 +393,7 @@ def tune(
     observer = observer or _Silent()
     observer.stage("compiling")
     functions = fused_functions(model, target, name)
-    tell_wait = partial(observer.note, "another process is measuring on this machine; waiting for it")
-    with open_device(_for_trials(platform), tell_wait) as opened:
+    with open_device(_for_trials(platform), observer.waiting) as opened:
         tuning = _Tuning(cast(TuningDevice, opened), target, observer)
         observer.stage("measuring kernels")
         functions = tuning.slowest(functions, most_kernels)
