@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,16 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netadapt.errors import DefinitionError, UnknownNameError
+from netadapt.files import read_at_most
+
+#: Of one file; the largest that is bundled is a tenth of it.
+_MOST_BYTES = 1 << 20
+#: Tables in tables; the time that tomllib takes for a key grows with the square of its parts.
+_MOST_DEPTH = 32
+#: Characters of what was found, in an error.
+_MOST_SHOWN = 60
+_PART = r"""(?>[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?>{_PART}[ \t]*\.[ \t]*){{{_MOST_DEPTH},}}")
 
 
 class Section(BaseModel):
@@ -52,7 +65,7 @@ def find_definition(kind: str, name_or_path: str | Path, folders: list[Path]) ->
         return Path(name_or_path)
     for folder in folders:
         path = folder / f"{text}.toml"
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, whatever the name
             return path
     raise UnknownNameError(kind, text, definition_names(folders))
 
@@ -65,13 +78,36 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_at_most(path, _MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
+        if _LONG_KEY.search(text):
+            raise DefinitionError(f"{path}: has a key of more than {_MOST_DEPTH} parts")
+        fields = tomllib.loads(text)
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise DefinitionError(f"{path}: not a TOML file that a person would write: it is nested too deeply") from error
+    except ValueError as error:
+        # TOMLDecodeError is one; numbers of thousands of digits are another.
         raise DefinitionError(f"{path}: not a TOML file: {error}") from error
+    _require_reasonable(path, fields)
+    return fields
+
+
+def _require_reasonable(path: Path, fields: dict[str, Any]) -> None:
+    """Refuse what TOML does not allow but Python reads, and what no definition needs but recursion fears."""
+    level: list[Any] = [fields]
+    for _ in range(_MOST_DEPTH):
+        if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
+            raise DefinitionError(f"{path}: not a TOML file: has an integer of more than 64 bits")
+        holders = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = list(chain(*holders))
+        if not level:
+            return
+    raise DefinitionError(f"{path}: is nested more than {_MOST_DEPTH} levels deep")
 
 
 def faults_of(error: ValidationError, unions: tuple[str, ...] = ()) -> list[str]:
@@ -85,7 +121,7 @@ def faults_of(error: ValidationError, unions: tuple[str, ...] = ()) -> list[str]
     return [
         f"{_field(fault['loc'], unions)}: missing"
         if fault["type"] == "missing"
-        else f"{_field(fault['loc'], unions)}: {fault['msg']} (found {str(fault['input'])[:60]!r})"
+        else f"{_field(fault['loc'], unions)}: {fault['msg']} (found {str(fault['input'])[:_MOST_SHOWN]!r})"
         for fault in error.errors()
     ]
 
@@ -97,7 +133,8 @@ def definition_error(path: Path, faults: list[str]) -> DefinitionError:
 
 
 def _field(location: tuple[int | str, ...], unions: tuple[str, ...]) -> str:
-    parts = [str(part) for part in location]
+    parts = [str(part)[:_MOST_SHOWN] for part in location]
     if len(parts) > 2 and parts[0] in unions:
         del parts[1]
-    return ".".join(parts)
+    # A name out of the file must not steer the terminal that it is shown on.
+    return ".".join(part if part.isprintable() else repr(part) for part in parts)

@@ -385,3 +385,8 @@ def test_absent_files(write, tmp_path):
     assert "absent.toml: there is no such core file" in fault_of(tmp_path / "absent.toml")
     assert "no.toml: there is no such table of forms" in fault_of(write(SMALL.replace("table.toml", "no.toml")))
     assert "cannot be read as text" in fault_of(tmp_path)
+
+
+def test_a_memory_that_takes_forever_for_a_line_is_refused(write):
+    path = write(SMALL.replace("value = 99.6", "value = 1e-320"))
+    assert "dram.latency_ns.value: Input should be greater than or equal to 0.001" in fault_of(path)

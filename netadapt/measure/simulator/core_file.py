@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,7 @@ class _Bytes(_Number):
 
 
 class _Rate(_Number):
-    value: float = Field(gt=0, le=1e6)
+    value: Annotated[float, Field(gt=0, le=1e6), Field(ge=1e-3)]
 
 
 class _Energy(_Number):
@@ -285,9 +286,9 @@ def _with_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     bases = [folder / f"{base_name.removesuffix('.toml')}.toml" for folder in folders]
     for base in bases:
         # A user's core may extend the bundled one of its own name.
-        if base.is_file() and base.resolve() not in chain:
+        if os.path.isfile(base) and base.resolve() not in chain:
             return _laid_over(_with_extended(base, chain), fields)
-    reason = "extends itself" if any(base.is_file() for base in bases) else "there is no such core"
+    reason = "extends itself" if any(map(os.path.isfile, bases)) else "there is no such core"
     raise definition_error(path, [f"extends: {reason} (found {base_name!r})"])
 
 
@@ -314,7 +315,7 @@ def _read_forms(path: Path, ports: tuple[str, ...]) -> dict[str, Form]:
     """
     forms: dict[str, Form] = {}
     common = path.parent / COMMON_TABLE
-    for table_path in [common, path] if common.is_file() else [path]:
+    for table_path in [common, path] if os.path.isfile(common) else [path]:
         try:
             table = _FormTable.model_validate(read_toml(table_path, "table of forms"))
         except ValidationError as error:
