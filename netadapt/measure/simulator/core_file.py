@@ -30,6 +30,8 @@ MOST_PORTS = 16
 MOST_PORT_GROUPS = 4
 MOST_LATENCY = 200
 MOST_WINDOW = 512
+#: Of memory, ns or MB/s: below it a line would take cycles beyond counting.
+LEAST_RATE = 1e-3
 #: Streams, ways, micro-ops a cycle, and whatever else there are few of.
 MOST_AT_ONCE = 64
 
@@ -75,7 +77,7 @@ class _Bytes(_Number):
 
 
 class _Rate(_Number):
-    value: Annotated[float, Field(gt=0, le=1e6), Field(ge=1e-3)]
+    value: float = Field(gt=0, le=1e6)
 
 
 class _Energy(_Number):
@@ -352,7 +354,7 @@ def _structure_faults(content: _CoreFile) -> list[str]:
         faults.append("pipeline.window: an in-order core has none")
     if len(set(pipeline.ports)) < len(pipeline.ports):
         faults.append("pipeline.ports: a port is named twice")
-    return faults + _cache_faults(content) + _energy_faults(content)
+    return faults + _cache_faults(content) + _dram_faults(content) + _energy_faults(content)
 
 
 def _cache_faults(content: _CoreFile) -> list[str]:
@@ -374,6 +376,11 @@ def _cache_faults(content: _CoreFile) -> list[str]:
         if cache.latency_cycles.value <= inner.latency_cycles.value:
             faults.append(f"cache.{index}.latency_cycles: not above that of the level before it")
     return faults
+
+
+def _dram_faults(content: _CoreFile) -> list[str]:
+    rates = {"latency_ns": content.dram.latency_ns.value, "bandwidth_mb_s": content.dram.bandwidth_mb_s.value}
+    return [f"dram.{name}.value: below {LEAST_RATE}" for name, rate in rates.items() if rate < LEAST_RATE]
 
 
 def _energy_faults(content: _CoreFile) -> list[str]:
