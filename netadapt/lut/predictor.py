@@ -23,13 +23,17 @@ def allowed_widths(network: AdaptableNetwork, device: Device) -> dict[str, Seque
 
 @dataclass
 class Predictor:
-    """Puts network, device and table together for one metric; `on_progress(done, total)` hears of measuring."""
+    """Puts network, device and table together for one metric.
+
+    `on_progress(done, total)` hears of measuring, `on_busy(text)`, once, of a machine that is too busy for that.
+    """
 
     network: AdaptableNetwork
     device: Device
     table: Table
     metric: str = "latency"
     on_progress: Callable[[int, int], None] = lambda done, total: None
+    on_busy: Callable[[str], None] | None = None
 
     @cached_property
     def allowed(self) -> dict[str, Sequence[int]]:
@@ -40,7 +44,11 @@ class Predictor:
     def costs(self) -> MeasuredCosts:
         """Entries of the table, measured where it lacks them."""
         return MeasuredCosts(
-            self.table, self.device, self.metric, on_progress=lambda done, total, *_: self.on_progress(done, total)
+            self.table,
+            self.device,
+            self.metric,
+            on_progress=lambda done, total, *_: self.on_progress(done, total),
+            on_busy=self.on_busy,
         )
 
     @cached_property

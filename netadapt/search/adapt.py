@@ -293,7 +293,7 @@ class Adaptation:
     def _predictors(self) -> dict[str, Predictor]:
         """One for each metric that the platform measures, limited or not."""
         return {
-            metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured)
+            metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured, self.observer.note)
             for metric in self.device.platform.metrics
         }
 

@@ -5,64 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
-from table_values import conv, measurement
+from fake_device import FakeDevice
+from table_values import conv
 
 from netadapt.errors import MeasurementError, UnknownNameError
 from netadapt.lut.fill import REDOS, REFERENCE, SPAN
 from netadapt.lut.fill import fill as fill_table
 from netadapt.lut.store import Table
-from netadapt.measure.device import Device, open_device
+from netadapt.measure.device import open_device
 from netadapt.measure.lock import MeasuringLock
-from netadapt.measure.platform import load_platform
-from netadapt.measure.protocol import Instant
 from netadapt.network.workload import EMPTY_RUN, Workload
 
 SPAWN = multiprocessing.get_context("spawn")
 WORKLOADS = [conv(channels) for channels in range(1, 51)]
-
-
-class FakeDevice(Device):
-    """Costs 100 ns a channel, times the speed that the test sets; keeps a record of what it measured.
-
-    Each measurement takes 10 ms of a core, of which this process gets `share`.
-    """
-
-    share = 1.0
-
-    def __init__(self, tier="local", lock=None):
-        platform = load_platform("ort-local").model_copy(update={"tier": tier, "metrics": ("latency", "energy")})
-        super().__init__(platform, lock=lock)
-        self.measured = []
-        self.wall_ns = self.cpu_ns = 0
-        self.slowness = lambda measured: 1.0
-        self.status = lambda measured: "converged"
-
-    def costs(self, model):
-        raise NotImplementedError
-
-    @contextmanager
-    def load(self, model):
-        raise NotImplementedError
-
-    def workload_costs(self, workload):
-        number = len(self.measured)
-        self.measured.append(workload)
-        self.cpu_ns += 10_000_000
-        self.wall_ns += 10_000_000 / self.share
-        value = round(100 * workload.in_channels[0] * self.slowness(number))
-        status = self.status(number)
-        return {metric: measurement(value, self.fingerprint, status, metric) for metric in ("latency", "energy")}
-
-    def clock(self):
-        return Instant(round(self.wall_ns), self.cpu_ns, 0)
-
-    @property
-    def layers(self):
-        """What was measured besides the reference."""
-        return [workload for workload in self.measured if workload != REFERENCE]
 
 
 def fill(table, device, *arguments, **options):
@@ -305,6 +262,7 @@ def test_this_machine(table):
     workloads = [EMPTY_RUN, Workload("conv", (16,), 16, (4, 4), bias=True), Workload("linear", (8,), 4)]
     with open_device("ort-local") as device:
         report = fill_table(table, device, workloads)
-        assert fill_table(table, device, workloads).measured == 0
+        # Whatever else runs on this machine: only what is contended is measured again.
+        assert fill_table(table, device, workloads).measured <= report.contended
         assert set(table.get_many(device.fingerprint, workloads)) == set(workloads)
     assert report.measured == 3
