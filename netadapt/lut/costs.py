@@ -59,8 +59,8 @@ class MeasuredCosts:
         self._contended += min(report.contended, report.measured)
         if self.on_busy and self._workloads >= _FEWEST and self._contended > _BUSY * self._workloads:
             self.on_busy(
-                f"the machine is busy with other things: {self._contended} of {self._workloads} layers were measured as"
-                " contended. Measuring goes on without waiting, in about twice the time at most; predictions may be a few"
+                f"the machine is busy with other things: {self._contended} of {self._workloads} layers are contended."
+                " Measuring goes on without waiting, in about twice the time at most; predictions may be a few"
                 " percent off, and these layers are measured again once the machine is less busy"
             )
             self.on_busy = None

@@ -30,7 +30,7 @@ def said(tmp_path):
 def test_a_busy_machine_is_reported_once(said):
     heard = said({1, 2, 3, 4})
     assert len(heard) == 1
-    assert "8 of 20 layers were measured as contended" in heard[0]
+    assert "8 of 20 layers are contended" in heard[0]
 
 
 def test_a_few_contended_layers_are_no_busy_machine(said):
