@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from netadapt.errors import DataError
+from netadapt.errors import DataError, OptionError
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
 from netadapt.measure.platform import Platform
@@ -167,7 +167,7 @@ def _load(
     if mean is None and std is None:
         return data
     if mean is None or std is None:
-        raise DataError("mean and std belong together; give both, for pixels scaled to 0..1")
+        raise OptionError("mean and std belong together; give both, for pixels scaled to 0..1")
     return normalised(data, mean, std)
 
 

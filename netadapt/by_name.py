@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from netadapt.arguments import names_file
 from netadapt.errors import DataError
 from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
@@ -18,6 +21,7 @@ from netadapt.train.fit import require_fit
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.user_code import names_user_code
+from netadapt.zoo.weight_header import read_facts
 
 OnFallback = Callable[[str, str, str], None]
 """Hears the platform asked for, why it is not available, and the one used instead."""
@@ -59,12 +63,14 @@ def load_network_and_data(
 ) -> tuple[ResolvedNetwork, Dataset]:
     """A network with the weights for a data set, and the data set at the network's input size.
 
-    With a `normalisation` (mean and standard deviation) in place of the data set's own, if there is one.
+    With a `normalisation` (mean and standard deviation) in place of the data set's own, if there is one; without, with
+    what the weight file says that it was trained with.
 
     Raises:
         UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used, or they do not fit.
 
     """
+    normalisation = normalisation or trained_with(weights)
     if names_user_code(name):
         resolved = resolve(name, classes=None, in_channels=None, weights=weights)
         dataset = load_data(data, _side(resolved), normalisation, int(resolved.example_input.shape[1]))
@@ -76,6 +82,23 @@ def load_network_and_data(
     return resolved, dataset
 
 
+def load_judged_and_data(
+    model: str, data: str, weights: Path | None, normalisation: Normalisation | None
+) -> tuple[ResolvedNetwork, Dataset]:
+    """As `load_network_and_data`, for the name of a network or an ONNX file, whose metadata say how it is given images.
+
+    Raises:
+        UnknownNameError, ModelError, DataError, OptionError: as `load_network_and_data` and `load_classifier_and_data`.
+
+    """
+    if not names_file(model):
+        return load_network_and_data(model, data, weights, normalisation)
+    from netadapt.onnx_classifier import load_classifier_and_data
+
+    classifier, dataset = load_classifier_and_data(Path(model), data, normalisation)
+    return ResolvedNetwork(classifier, torch.zeros(classifier.shape), model, pretrained=True), dataset
+
+
 def load_data(data: str, size: int, normalisation: Normalisation | None, channels: int | None = None) -> Dataset:
     """A data set by name, with another normalisation if one is given; `channels` as in `load_dataset`.
 
@@ -84,7 +107,25 @@ def load_data(data: str, size: int, normalisation: Normalisation | None, channel
 
     """
     dataset = load_dataset(data, size, channels)
-    return normalised(dataset, *normalisation) if normalisation else dataset
+    if normalisation in (None, (dataset.mean, dataset.std)):
+        return dataset
+    return normalised(dataset, *normalisation)
+
+
+def trained_with(weights: Path | None) -> Normalisation | None:
+    """The normalisation that a weight file says it was trained with, as those of `netadapt train` do.
+
+    Raises:
+        ModelError: the file is missing or not safetensors.
+
+    """
+    facts = {} if weights is None else read_facts(weights)
+    match facts:
+        case {"mean": [*means], "std": [*deviations]}:
+            mean = tuple(value for value in means if isinstance(value, float))
+            std = tuple(value for value in deviations if isinstance(value, float))
+            return (mean, std) if (len(mean), len(std)) == (len(means), len(deviations)) else None
+    return None
 
 
 def _side(resolved: ResolvedNetwork) -> int:

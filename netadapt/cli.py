@@ -420,7 +420,7 @@ def train(
 
 @command(app)
 def evaluate(
-    network: Network,
+    network: Annotated[str, typer.Argument(help="Network, or ONNX file with what its input has to be in its metadata")],
     data: Data,
     weights: Weights = None,
     split: Annotated[str, typer.Option(help="test or holdout")] = "test",
@@ -436,26 +436,26 @@ def evaluate(
 
     if split not in ("test", "holdout"):
         raise UnknownNameError("split", split, ("test", "holdout"))
-    arguments.check_network(network, weights)
+    arguments.check_models([network], weights, None, None)
     check_dataset(data)
     normalisation = parse_normalisation(mean, std)
 
-    from netadapt.by_name import load_network_and_data
+    from netadapt.by_name import load_judged_and_data
     from netadapt.train import Classification
     from netadapt.train import evaluate as evaluate_module
     from netadapt.train.chance import near_chance
 
-    resolved, dataset = load_network_and_data(network, data, weights, normalisation)
+    judged, dataset = load_judged_and_data(network, data, weights, normalisation)
     terminal.tell_remarks(dataset)
     images = getattr(dataset, split)
-    result = evaluate_module(resolved.module, Classification(), images, dataset)
-    if resolved.pretrained and (doubt := near_chance(result, images, dataset)):
+    result = evaluate_module(judged.module, Classification(), images, dataset)
+    if judged.pretrained and (doubt := near_chance(result, images, dataset)):
         terminal.note(doubt)
     if as_json:
-        terminal.print_json({"network": resolved.name, "data": dataset.name, "split": split, **result.totals})
+        terminal.print_json({"network": judged.name, "data": dataset.name, "split": split, **result.totals})
     else:
-        trained = "" if resolved.pretrained else " (untrained: no weights were given)"
-        typer.echo(f"{resolved.name}: {split} accuracy {result.score:.2%}, {result.count} images{trained}")
+        trained = "" if judged.pretrained else " (untrained: no weights were given)"
+        typer.echo(f"{judged.name}: {split} accuracy {result.score:.2%}, {result.count} images{trained}")
 
 
 @command(platforms_app, "list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netadapt.by_name import load_network_and_data
-from netadapt.errors import DataError
+from netadapt.errors import OptionError
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.normalising import deployable
 from netadapt.network.preprocessing import Preprocessing
@@ -35,9 +35,9 @@ def export_network(
 
     """
     if in_model and not (data or normalisation):
-        raise DataError("the model can only normalise by known values; give --data, or --mean and --std")
+        raise OptionError("the model can only normalise by known values; give --data, or --mean and --std")
     if data and (classes or channels):
-        raise DataError("--data says how many classes and channels there are; leave --classes and --channels out")
+        raise OptionError("--data says how many classes and channels there are; leave --classes and --channels out")
     if data:
         resolved, dataset = load_network_and_data(name, data, weights, normalisation)
         known: Preprocessing | None = Preprocessing.of(dataset, resolved.example_input, in_model)

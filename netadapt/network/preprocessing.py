@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from netadapt.errors import UnknownNameError
+from netadapt.errors import ModelError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,31 @@ class Preprocessing:
         """The preprocessing of a network that takes inputs like `example_input` and was trained on `dataset`."""
         shape = tuple(example_input.shape)
         return cls(shape, dataset.mean, dataset.std, dataset.classes, dataset.resize, in_model)
+
+    @classmethod
+    def read(cls, text: str, source: str) -> Self:
+        """What the metadata of an ONNX file says.
+
+        Raises:
+            ModelError: it is not what `metadata` writes; names the `source`.
+
+        """
+        try:
+            fields = json.loads(text)
+            resize, in_model = fields["resize"], fields["in_model"]
+            if not (isinstance(resize, str | None) and isinstance(in_model, bool)):
+                raise TypeError("resize and in_model must be a text and true or false")
+            return cls(
+                tuple(int(length) for length in fields["shape"]),
+                tuple(float(value) for value in fields["mean"]),
+                tuple(float(value) for value in fields["std"]),
+                tuple(str(name) for name in fields["classes"]),
+                resize,
+                in_model,
+            )
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{source}: what it says under {METADATA_KEY} cannot be used ({reason})") from error
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values, with what is true of every network of ours."""

@@ -119,6 +119,8 @@ def _facts(
         "data": dataset.name,
         "classes": list(dataset.classes),
         "channels": dataset.channels,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
         "seed": seed,
         "options": asdict(options),
         "label_smoothing": task.label_smoothing,

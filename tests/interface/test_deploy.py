@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 import netadapt
 from netadapt.cli import app
-from netadapt.errors import DataError, RunError
+from netadapt.errors import OptionError, RunError
 from netadapt.network.preprocessing import METADATA_KEY
 from netadapt.search.budget import Pace
 from netadapt.search.observer import Observer
@@ -111,7 +112,10 @@ def check_program(
     assert [row[0] for row in rows] == [str(photo) for photo in photos]
 
     data = load_dataset("folder:photos", SIDE)
+    judged = CliRunner().invoke(app, ["evaluate", model, "--data", "folder:photos", "--json"])
+    assert judged.exit_code == 0, judged.output
     right = [float(name == photo.parent.name) for photo, (_, name, _) in zip(photos, rows, strict=True)]
+    assert json.loads(judged.stdout)["score"] == np.mean(right)
     assert evaluate(network, Classification(), data.test, data).images.scores.tolist() == right
     assert len({name for _, name, _ in rows}) > 1
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
@@ -187,8 +191,8 @@ def test_the_pages_program_agrees_on_an_adapted_model(
     # What the run is about cannot change on the way.
     for named, changes in {
         "data": {"data": "folder:photos,resize=pad"},
-        "normalisation": {"mean": (0.5,), "std": (0.5,)},
-        "preprocessing_in_model": {"preprocessing": "in-model"},
+        "--mean and --std": {"mean": (0.5,), "std": (0.5,)},
+        "--preprocessing in-model": {"preprocessing": "in-model"},
     }.items():
         with pytest.raises(RunError, match=named):
             adapt(at_home, tmp_path, resume=True, **changes)
@@ -211,6 +215,33 @@ def test_what_cannot_be_normalised_in_the_model_is_refused(at_home: Path) -> Non
     assert "float32 RGB: pixels from 0 to 255" in run(*given, "--mean", "0.5", "--std", "0.25")
 
 
+def test_an_exported_file_is_judged_only_as_its_metadata_say(at_home: Path) -> None:
+    given = ("--weights", "w.safetensors", "--data", "folder:photos")
+    run("export", "fruit_models:make", *given, "--out", "raw.onnx", "--preprocessing", "in-model")
+
+    def refused(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["evaluate", "raw.onnx", *arguments])
+        assert result.exit_code == 2
+        return result.stderr
+
+    assert "resized by crop, but" in refused("--data", "folder:photos,resize=pad")
+    told = refused("--data", "folder:photos", "--mean", "0.5", "--std", "0.5")
+    assert "normalises its input by itself; leave --mean and --std out" in told
+    shutil.copytree("photos", "others")
+    for part in ("train", "test"):
+        Path("others", part, "apple").rename(Path("others", part, "pear"))
+    assert "made for other classes" in refused("--data", "folder:others")
+
+
+def test_weights_are_used_with_the_normalisation_that_their_file_states(at_home: Path) -> None:
+    save_weights(trained(at_home), at_home / "stated.safetensors", {"mean": [0.0] * 3, "std": [0.00392157] * 3})
+    given = ("evaluate", "fruit_models:make", "--weights", "stated.safetensors", "--data", "folder:photos")
+    assert "normalised with mean 0, 0, 0 and std 0.003922" in run(*given)
+    data = load_dataset("folder:photos", SIDE)
+    own = [",".join(map(str, values)) for values in (data.mean, data.std)]
+    assert "near chance" not in run(*given, "--mean", own[0], "--std", own[1])
+
+
 def test_wrong_normalisation_is_noticed_and_can_be_given(at_home: Path) -> None:
     given = ("evaluate", "fruit_models:make", "--weights", "w.safetensors", "--data", "folder:photos")
     assert "near chance" not in run(*given)
@@ -220,7 +251,7 @@ def test_wrong_normalisation_is_noticed_and_can_be_given(at_home: Path) -> None:
 
 
 def test_mean_and_std_belong_together(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mean and std belong together"):
+    with pytest.raises(OptionError, match="mean and std belong together"):
         netadapt.adapt(
             nn.Conv2d(1, 10, 3), torch.zeros(1, 1, 32, 32), "fashion-mnist-mini", budget="macs=0.7x", out=tmp_path,
             mean=(0.5,),

@@ -12,7 +12,7 @@ import torch
 from small_networks import Conv, head
 from torch import nn
 
-from netadapt.errors import UnknownNameError
+from netadapt.errors import ModelError, UnknownNameError
 from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.normalising import deployable
 from netadapt.network.preprocessing import METADATA_KEY, Preprocessing, is_in_model, note_for_deployment
@@ -52,6 +52,20 @@ def test_the_file_says_what_its_input_has_to_be(tmp_path) -> None:
         "resize": "crop",
         "in_model": False,
     }
+
+
+def test_what_the_file_says_is_read_again() -> None:
+    for stated in (preprocessing(in_model=False), preprocessing(in_model=True)):
+        assert Preprocessing.read(stated.metadata()[METADATA_KEY], "m.onnx") == stated
+
+
+@pytest.mark.parametrize(
+    "change", [None, {"mean": "a"}, {"mean": 3}, {"shape": [1, "x"]}, {"in_model": 1}, {"resize": 2}]
+)
+def test_metadata_that_cannot_be_ours_are_refused(change: dict[str, object] | None) -> None:
+    text = "[" * 100_000 if change is None else json.dumps({**preprocessing(False).to_json(), **change})
+    with pytest.raises(ModelError, match=r"m\.onnx: what it says under netadapt\.preprocessing cannot be used"):
+        Preprocessing.read(text, "m.onnx")
 
 
 def test_it_is_told_in_one_line() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netadapt.errors import DataError
+from netadapt.errors import OptionError
 from netadapt.train import Dataset, Evaluation, Split
 from netadapt.train.chance import near_chance
 from netadapt.train.data.normalisation import normalised, parse_normalisation
@@ -22,6 +22,7 @@ def test_given_values_replace_the_data_sets_own() -> None:
     changed = normalised(dataset(), *parsed)
     assert (changed.mean, changed.std) == parsed
     assert changed.given_normalisation
+    assert changed.remarks[-1].startswith("normalised with mean 0.485, 0.456, 0.406 and std 0.229")
     assert not dataset().given_normalisation
 
 
@@ -41,7 +42,7 @@ def test_nothing_given_is_nothing_changed() -> None:
         (None, "0.5", "belong together"),
         ("0.5", "half", "--std 'half' is not a list of numbers"),
         ("", "0.5", "--mean '' is not a list of numbers"),
-        ("0.5,0.5", "0.5", r"mean: 2 values given for 3 channel\(s\)"),
+        ("0.5,0.5", "0.5", r"mean: 2 values for 3 channel\(s\)"),
         (
             "123.7,116.3,103.5",
             "0.2",
@@ -53,7 +54,7 @@ def test_nothing_given_is_nothing_changed() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused(mean: str | None, std: str | None, complaint: str) -> None:
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(OptionError, match=complaint):
         normalised(dataset(), *(parse_normalisation(mean, std) or ()))
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from netadapt.errors import DataError
+from netadapt.errors import OptionError
 from netadapt.train.data.types import Dataset
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -17,13 +17,13 @@ def parse_normalisation(mean: str | None, std: str | None) -> Normalisation | No
     """Read comma-separated ``mean`` and ``std`` (one a channel, or one for all); None where neither is given.
 
     Raises:
-        DataError: only one is given, or it is not a list of numbers.
+        OptionError: only one is given, or it is not a list of numbers.
 
     """
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise DataError("--mean and --std belong together; give both, for pixels scaled to 0..1")
+        raise OptionError("--mean and --std belong together; give both, for pixels scaled to 0..1")
     return _numbers("mean", mean), _numbers("std", std)
 
 
@@ -31,30 +31,33 @@ def normalised(dataset: Dataset, mean: Sequence[float], std: Sequence[float]) ->
     """Return the data set with another ``mean`` and ``std``, for pixels scaled to 0..1; one value is for all channels.
 
     Raises:
-        DataError: their number is not that of the channels, or they cannot be those of pixels scaled to 0..1.
+        OptionError: their number is not that of the channels, or they cannot be those of pixels scaled to 0..1.
 
     """
     mean, std = each_channel(mean, std, dataset.channels)
-    return replace(dataset, mean=mean, std=std, given_normalisation=True)
+    remark = f"normalised with mean {_listed(mean)} and std {_listed(std)}, not with its own"
+    return replace(dataset, mean=mean, std=std, given_normalisation=True, remarks=(*dataset.remarks, remark))
 
 
 def each_channel(mean: Sequence[float], std: Sequence[float], channels: int) -> Normalisation:
     """Return one mean and one standard deviation for each of the channels; one value is for all.
 
     Raises:
-        DataError: the number of values is not that of the channels, or they cannot be those of pixels scaled to 0..1.
+        OptionError: the number of values is not that of the channels, or they cannot be those of pixels scaled to 0..1.
 
     """
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
-            raise DataError(f"{name}: {len(values)} values given for {channels} channel(s); give one a channel, or one")
+            raise OptionError(
+                f"{name}: {len(values)} values for {channels} channel(s); give one a channel, or one for all"
+            )
         if not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
-            raise DataError(
+            raise OptionError(
                 f"{name}: {_listed(values)} is not between 0 and 1; it is for pixels scaled to 0..1, "
                 "so divide values for 0..255 by 255"
             )
     if not all(std):
-        raise DataError(f"std: {_listed(std)} has a 0, by which nothing can be divided")
+        raise OptionError(f"std: {_listed(std)} has a 0, by which nothing can be divided")
     return _repeated(mean, channels), _repeated(std, channels)
 
 
@@ -66,8 +69,8 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise DataError(f"--{name} {text!r} is not a list of numbers; write --{name} 0.485,0.456,0.406") from None
+        raise OptionError(f"--{name} {text!r} is not a list of numbers; write --{name} 0.485,0.456,0.406") from None
 
 
 def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return ", ".join(f"{value:.4g}" for value in values)
