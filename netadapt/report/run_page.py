@@ -67,7 +67,7 @@ class _RunPage:
         }
         rule = kept.get(config.selection, f"selection rule: {config.selection}")
         return (
-            f"{config.network}, trained on {config.data}, adapted for {config.platform} in {state}. "
+            f"{config.network}, adapted for {config.platform} with the images of {config.data} in {state}. "
             f"{_narrowing(config.strategy.groups)}; {rule}."
         )
 

@@ -23,7 +23,10 @@ UNITS: dict[str, dict[str, float]] = {
 #: Metrics that follow from the network alone.
 COUNTED = ("macs", "params")
 
-_BUDGET = re.compile(r"(?P<metric>[a-z_]+)=(?P<number>[0-9.]+(?:e[+-]?[0-9]+)?)(?P<unit>[a-z]*)", re.IGNORECASE)
+_BUDGET = re.compile(r"(?P<metric>[a-z_]+)=(?P<number>[0-9.]+(?:e[+-]?[0-9]+)?)(?P<unit>[a-z]*|%)", re.IGNORECASE)
+
+#: The unit that is meant most often where none, or a wrong one, is given to a metric that has to have one.
+_USUAL_UNITS = {"latency": "ms", "energy": "mJ"}
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,19 @@ class Budget:
         amount = _number(text, match["number"])
         if unit == "x":
             if not amount < 1:
-                raise BudgetError(f"budget {text!r} is met already: give less than 1x of the original")
+                meant = _did_you_mean(f"{metric}={1 / amount:.3g}x", f"1/{match['number']} of the original")
+                raise BudgetError(
+                    f"budget {text!r} is met already: give less than 1x of the original{meant if amount > 1 else ''}"
+                )
             return cls(metric, amount, relative=True)
         if unit not in UNITS[metric]:
             units = ", ".join(["x", *(unit for unit in UNITS[metric] if unit)])
-            raise BudgetError(f"budget {text!r}: {metric} has no unit {unit or 'of none'!r}; use one of: {units}")
+            wrong = f"{metric} has no unit {match['unit']!r}" if unit else f"{metric} needs a unit"
+            meant = _without_its_unit(metric, amount, match["number"], unit)
+            raise BudgetError(f"budget {text!r}: {wrong}; use one of: {units}{meant}")
+        if metric in COUNTED and amount * UNITS[metric][unit] < 1:
+            meant = _did_you_mean(f"{metric}={match['number']}x", f"{match['number']} times the original")
+            raise BudgetError(f"budget {text!r}: no network has less than 1 of {metric}{'' if unit else meant}")
         return cls(metric, amount * UNITS[metric][unit], relative=False)
 
     def limit(self, original: float) -> float:
@@ -75,6 +86,20 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.metric}={self.amount:g}{'x' if self.relative else ''}"
+
+
+def _without_its_unit(metric: str, amount: float, digits: str, unit: str) -> str:
+    """What an amount without a unit that the metric has was probably meant to be."""
+    if unit == "%":
+        return _did_you_mean(f"{metric}={amount / 100:g}x", f"{digits} % of the original") if amount < 100 else ""
+    if not unit and amount < 1:
+        return _did_you_mean(f"{metric}={digits}x", f"{digits} times the original")
+    usual = _USUAL_UNITS.get(metric)
+    return _did_you_mean(f"{metric}={digits}{usual}") if usual else ""
+
+
+def _did_you_mean(budget: str, meaning: str = "") -> str:
+    return f"; did you mean {budget}{f' ({meaning})' if meaning else ''}?"
 
 
 def _number(text: str, digits: str) -> float:

@@ -35,6 +35,9 @@ def test_a_finished_run_tells_what_it_gained_and_where_from(finished_run: Path, 
     assert f"{summary['speedup']['ratio']:.2f}x" in page.text
     assert f"95 % interval {summary['speedup']['low']:.2f}x to {summary['speedup']['high']:.2f}x" in page.text
     assert {"proposals", "widths", "layers"} <= set(page.ids)
+    # Nothing is said of what it was trained on before: it may have started untrained.
+    assert "small, adapted for ort-local with the images of sides in" in page.text
+    assert "trained on" not in page.text
     assert "tier: local" in page.text
     assert f"onnxruntime {summary['adapted']['provenance']['runtime_version']}" in page.text
     assert summary["adapted"]["provenance"]["machine"] in page.text

@@ -29,7 +29,7 @@ def test_budgets_are_read_with_their_units(text: str, expected: Budget) -> None:
         ("latency=", "METRIC=AMOUNT"),
         ("latency=fast", "METRIC=AMOUNT"),
         ("latency=1.2.3ms", "not a number"),
-        ("latency=20", "no unit"),
+        ("latency=20", "needs a unit"),
         ("latency=20M", "ns, us, ms, s"),
         ("macs=0", "above 0"),
         ("latency=1x", "met already"),
@@ -39,6 +39,35 @@ def test_budgets_are_read_with_their_units(text: str, expected: Budget) -> None:
 def test_a_malformed_budget_says_what_is_wrong(text: str, complaint: str) -> None:
     with pytest.raises(BudgetError, match=complaint):
         Budget.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("latency=0.6", "latency=0.6x (0.6 times the original)"),
+        ("energy=.5", "energy=.5x (.5 times the original)"),
+        ("macs=0.8", "macs=0.8x (0.8 times the original)"),
+        ("params=0.25", "params=0.25x (0.25 times the original)"),
+        ("latency=60%", "latency=0.6x (60 % of the original)"),
+        ("macs=60%", "macs=0.6x (60 % of the original)"),
+        ("latency=20", "latency=20ms"),
+        ("latency=20M", "latency=20ms"),
+        ("energy=3", "energy=3mJ"),
+        ("latency=2x", "latency=0.5x (1/2 of the original)"),
+    ],
+)
+def test_a_budget_that_was_probably_meant_otherwise_says_how(text: str, meant: str) -> None:
+    with pytest.raises(BudgetError) as raised:
+        Budget.parse(text)
+    assert str(raised.value).endswith(f"did you mean {meant}?")
+    Budget.parse(meant.split(" ")[0])
+
+
+@pytest.mark.parametrize("text", ["latency=1x", "latency=100%", "macs=3ms", "macs=0.0005k"])
+def test_nothing_is_suggested_where_nothing_is_likely(text: str) -> None:
+    with pytest.raises(BudgetError) as raised:
+        Budget.parse(text)
+    assert "did you mean" not in str(raised.value)
 
 
 def test_an_unknown_metric_lists_the_known_ones() -> None:
