@@ -19,7 +19,7 @@ from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
 from netadapt.search.executors.workers import Workers
 from netadapt.search.observer import Observer
-from netadapt.search.options import LONG_TERM, SHORT_TERM, Options
+from netadapt.search.options import LONG_TERM, SHORT_TERM, Options, Predicted
 from netadapt.search.selection import Selection
 from netadapt.search.strategy import FAST, Strategy
 from netadapt.search.trainer import Training, load_network
@@ -63,6 +63,7 @@ def adapt(
     std: Sequence[float] | None = None,
     augmentation: Augmentation | None = None,
     preprocessing: Place = "caller",
+    predicted: Predicted = "limited",
     table: Path | str | None = None,
     resume: bool = False,
     name: str | None = None,
@@ -93,6 +94,8 @@ def adapt(
             `Augmentation(flip=False)` where a mirrored image means something else (digits, text, traffic signs).
         preprocessing: `caller` if who runs the exported models normalises their input, `in-model` if they do so
             themselves and take pixels from 0 to 255; see docs/deploy.md.
+        predicted: metrics of the platform in which every network on the way is predicted: those that are `limited` by a
+            budget, or `all`, for which more layers are measured.
         table: file of the look-up table; by default one in the user's cache folder.
         resume: go on with the run in `out`.
         name: what to call the network; by default the name of its class.
@@ -126,6 +129,7 @@ def adapt(
         seed=seed,
         correction=correction,
         preprocessing_in_model=in_model,
+        predicted=predicted,
     )
     folder = Path(out)
     observer = observer or Observer()

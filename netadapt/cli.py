@@ -40,7 +40,8 @@ app.add_typer(simulator_app, name="simulator")
 app.add_typer(results_app, name="results")
 
 EXIT_ERROR = 2
-EXIT_ABOVE_BUDGET = 1
+#: The adapted network costs more than a budget allows: measured, or counted.
+EXIT_ABOVE_BUDGET = 3
 #: Results that should not be published, or that are worse than before.
 EXIT_BAD_RESULTS = 1
 EXIT_INTERRUPTED = 130
@@ -152,7 +153,7 @@ def adapt(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a pre-trained network to a budget, and measure what that gained."""
+    """Adapt a pre-trained network to a budget, and measure what that gained; exit code 3 if it is above the budget."""
     from netadapt import arguments, terminal
     from netadapt.measure.platform import load_platform
     from netadapt.network.preprocessing import is_in_model, note_for_deployment
@@ -223,7 +224,7 @@ def adapt(
         terminal.say(f"adapted network: {adapted.onnx}")
         if facts := adapted.summary.get("preprocessing"):  # a run that an older version finished has none
             typer.echo(note_for_deployment(facts))
-    if not adapted.summary["budget_met"]:
+    if adapted.summary["verdict"] == "not met":
         raise typer.Exit(EXIT_ABOVE_BUDGET)
 
 

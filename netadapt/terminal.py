@@ -83,11 +83,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Show what an adaptation came to."""
     original, adapted = summary["original"], summary["adapted"]
-    speedup = summary["speedup"]
     products = (original, adapted)
     rows = [
-        ["measured latency", *(amount("latency", product["latency_ns"]) for product in products)],
-        ["predicted latency", *(amount("latency", product["predicted_latency_ns"]) for product in products)],
+        *_cost_rows(products),
         ["MACs", *(amount("macs", product["macs"]) for product in products)],
         ["parameters", *(amount("params", product["params"]) for product in products)],
         ["hold-out accuracy", *(f"{product['holdout_accuracy']:.2%}" for product in products)],
@@ -95,14 +93,69 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     ]
     title = f"{summary['network']} on {summary['platform']} (tier: {summary['tier']}), data {summary['data']}"
     print_table(title, ["", "original", "adapted"], rows)
+    budgets = [_budget_row(metric, budget) for metric, budget in summary["budget"].items()]
+    print_table("Budgets", ["metric", "allowed", "measured", "interval", "verdict"], budgets)
+    iterations = summary["iterations"]
     say(
-        f"measured speed-up {speedup['ratio']:.2f}x (95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, "
-        f"interleaved, tier: {summary['tier']}); prediction off by "
-        f"{adapted['predicted_latency_ns'] / adapted['latency_ns'] - 1:+.1%}; "
-        f"{summary['iterations']} iterations, {summary['cost']['measurements']} measurements"
+        f"{_speedup(summary)}{_prediction_error(adapted)}; {iterations} iteration{'' if iterations == 1 else 's'}, "
+        f"{summary['cost']['measurements']} measurements for predictions"
     )
     if summary["stopped"]:
-        say(f"[yellow]stopped above the budget: {summary['stopped']}[/]")
+        say(f"[yellow]the search ended above the budget by its prediction: {escape(summary['stopped'])}[/]")
+    for metric, budget in summary["budget"].items():
+        _say_if_not_met(metric, budget)
+
+
+def _cost_rows(products: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    rows = []
+    for metric, key in (("latency", "latency_ns"), ("energy", "energy_pj")):
+        for label, name in ((f"measured {metric}", key), (f"predicted {metric}", f"predicted_{key}")):
+            if all(name in product for product in products):
+                rows.append([label, *(amount(metric, product[name]) for product in products)])
+    return rows
+
+
+def _budget_row(metric: str, budget: Mapping[str, Any]) -> list[str]:
+    found = budget["measured"]
+    exact = found["low"] == found["high"]
+    interval = "exact" if exact else f"{_judged(metric, found, 'low')} to {_judged(metric, found, 'high')}"
+    return [metric, _judged(metric, found, "allowed"), _judged(metric, found, "value"), interval, budget["verdict"]]
+
+
+def _say_if_not_met(metric: str, budget: Mapping[str, Any]) -> None:
+    found = budget["measured"]
+    allowed = _judged(metric, found, "allowed")
+    if budget["verdict"] == "not met":
+        say(f"[red]{metric} is above its budget: {_judged(metric, found, 'value')} measured, {allowed} allowed[/]")
+    elif budget["verdict"] == "undecided":
+        say(
+            f"[yellow]{metric}: undecided whether the budget of {allowed} is met, as the measured value is only known "
+            f"to be between {_judged(metric, found, 'low')} and {_judged(metric, found, 'high')}[/]"
+        )
+
+
+def _judged(metric: str, measured: Mapping[str, Any], field: str) -> str:
+    """A value of a judgement: a share of the original's cost, or an amount."""
+    value = measured[field]
+    return f"{value:.3f}x" if measured["of_original"] else amount(metric, value)
+
+
+def _speedup(summary: Mapping[str, Any]) -> str:
+    speedup, tier = summary["speedup"], summary["tier"]
+    says = "" if speedup["conclusive"] else "inconclusive: "
+    how = "interleaved, " if speedup["low"] < speedup["high"] else ""
+    statuses = {summary[product]["latency_status"] for product in ("original", "adapted")}
+    busy = ", on a busy machine" if statuses & {"contended", "unconverged"} else ""
+    return (
+        f"measured speed-up {says}{speedup['ratio']:.2f}x "
+        f"(95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, {how}tier: {tier}{busy})"
+    )
+
+
+def _prediction_error(adapted: Mapping[str, Any]) -> str:
+    if "predicted_latency_ns" not in adapted:
+        return "; latency was not predicted, as no budget limits it"
+    return f"; prediction off by {adapted['predicted_latency_ns'] / adapted['latency_ns'] - 1:+.1%}"
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
@@ -428,7 +481,8 @@ class LiveProgress(Observer):
         """Begin the bar of all iterations, in proposals."""
         self._done = state.iteration * len(proposals)
         self._total = max(iterations, state.iteration + 1) * len(proposals)
-        self._label = f"iteration {state.iteration + 1} of {iterations}"
+        # A search can take more: what was measured above the budget is searched further.
+        self._label = f"iteration {state.iteration + 1} of {max(iterations, state.iteration + 1)}"
         self._best = None
         self._update(self._label, self._done, self._total)
 

@@ -26,6 +26,7 @@ from netadapt.report.content import (
 from netadapt.report.figures import layers, proposals
 from netadapt.report.pictures import layers_picture, proposals_picture, widths_picture
 from netadapt.report.run_folder import RunRecord
+from netadapt.report.run_verdicts import budget_table, search_remarks, verdict_remarks
 from netadapt.report.statuses import status_cell
 from netadapt.search.record import Config, Product, Summary
 from netadapt.search.strategy import STRATEGIES
@@ -45,7 +46,7 @@ class _RunPage:
 
     def page(self) -> Page:
         config = self.run.config
-        goal = ", ".join(f"{_METRIC_NAMES[metric]} to {goal}" for metric, goal in self._budgets)
+        goal = ", ".join(f"{_METRIC_NAMES[metric]} to {goal}" for metric, goal in self._goals)
         return Page(
             title=f"{config.network}: {goal}",
             kicker="NetAdapt run" if self.run.summary else "NetAdapt run, in progress",
@@ -87,7 +88,7 @@ class _RunPage:
                 amounts.percent(resources[metric] / start.resources[metric], 0),
                 f"of the original's {_amount(metric, start.resources[metric])}; the goal is {budget}",
             )
-            for metric, budget in self._budgets
+            for metric, budget in self._goals
             if metric in resources
         ]
         accuracy = Headline(
@@ -103,9 +104,8 @@ class _RunPage:
             remarks.append(
                 Remark("This run has not ended: nothing was tested or measured at its end yet. Resume it to finish.")
             )
-        elif not run.summary.budget_met:
-            reason = f": {run.summary.stopped}" if run.summary.stopped else ""
-            remarks.append(Remark(f"The run stopped above its budget{reason}.", "warn"))
+        else:
+            remarks += verdict_remarks(run.summary)
         if run.summary and run.summary.requested_platform != run.summary.platform:
             remarks.append(
                 Remark(
@@ -120,12 +120,18 @@ class _RunPage:
 
     def _sections(self) -> list[Section]:
         return [
-            Section("result", "What came out", present([self._costs()])),
+            Section("result", "What came out", present([self._budgets(), self._costs(), *self._remarks_on_search()])),
             Section("search", "How it got there", present([self._path(), self._widths(), self._iterations()])),
             Section("time", "Where the time goes", present([self._layers()])),
             Section("trust", "How far to trust it", self._trust()),
             Section("made", "What it was measured on", present([self._card()])),
         ]
+
+    def _budgets(self) -> Table | None:
+        return budget_table(self.run.summary, self.origin) if self.run.summary else None
+
+    def _remarks_on_search(self) -> list[Remark]:
+        return search_remarks(self.run.summary) if self.run.summary else []
 
     def _costs(self) -> Table | None:
         summary = self.run.summary
@@ -139,14 +145,16 @@ class _RunPage:
             if None in measured:
                 continue
             statuses = [str(product.cost(f"{metric}_status") or product.latency_status) for product in pair]
+            rows.append(_row(f"{metric}, measured", measured, unit, statuses))
             predicted = [
                 product.predicted_latency_ns if metric == "latency" else product.cost(f"predicted_{name}")
                 for product in pair
             ]
-            rows.append(_row(f"{metric}, measured", measured, unit, statuses))
-            rows.append(_row(f"{metric}, predicted", predicted, unit, ["", ""]))
-            errors = [value / real - 1 for value, real in zip(predicted, measured, strict=True)]
-            rows.append((f"{metric}, prediction off by", *map(amounts.change, errors), NONE))
+            known = [value for value in predicted if value is not None]
+            if len(known) == len(pair):
+                rows.append(_row(f"{metric}, predicted", known, unit, ["", ""]))
+                errors = [value / real - 1 for value, real in zip(known, measured, strict=True)]
+                rows.append((f"{metric}, prediction off by", *map(amounts.change, errors), NONE))
         rows.append(_row("MACs", [product.macs for product in pair], "macs", ["", ""]))
         rows.append(_row("parameters", [product.params for product in pair], "params", ["", ""]))
         rows += [
@@ -156,7 +164,7 @@ class _RunPage:
             ),
         ]
         return Table(
-            "Both networks, predicted by the table and measured whole. The test split was read once, at the end.",
+            "Both networks, measured whole. The test split was read once, at the end.",
             ("", "original", "adapted", "change"),
             tuple(rows),
             self.origin,
@@ -272,15 +280,14 @@ class _RunPage:
             )
             for metric, correction in sorted(run.started.corrections.items())
         ]
-        blocks: list[Block] = [
-            Table(
-                "What whole networks cost beyond the sum of their layers: prediction = scale \N{MULTIPLICATION SIGN} "
-                "(layers + a run that computes nothing) + offset, fitted on measured networks.",
-                ("metric", "scale", "offset", "networks", "mean error left"),
-                tuple(rows),
-                self.origin,
-            )
-        ]
+        fitted = Table(
+            "What whole networks cost beyond the sum of their layers: prediction = scale \N{MULTIPLICATION SIGN} "
+            "(layers + a run that computes nothing) + offset, fitted on measured networks.",
+            ("metric", "scale", "offset", "networks", "mean error left"),
+            tuple(rows),
+            self.origin,
+        )
+        blocks: list[Block] = [fitted] if rows else []
         if run.summary:
             blocks.append(_effort(run.summary))
             blocks += [Remark(text) for text in _exceptions(run.summary)]
@@ -322,7 +329,7 @@ class _RunPage:
         )
 
     @property
-    def _budgets(self) -> list[tuple[str, str]]:
+    def _goals(self) -> list[tuple[str, str]]:
         """Each limited metric with its goal."""
         pairs = [budget.split("=") for budget in self.run.config.budgets]
         return [(metric, _goal(metric, amount)) for metric, amount in pairs]
@@ -330,7 +337,7 @@ class _RunPage:
     @property
     def _metric(self) -> str | None:
         """The limited metric that figures show: latency if it is limited."""
-        limited = [metric for metric, _ in self._budgets]
+        limited = [metric for metric, _ in self._goals]
         return "latency" if "latency" in limited else next(iter(limited), None)
 
 
@@ -388,14 +395,14 @@ def _goal(metric: str, amount: str) -> str:
 
 def _results(summary: Summary) -> tuple[Headline, ...]:
     original, adapted, speedup = summary.original, summary.adapted, summary.speedup
-    error = adapted.predicted_latency_ns / adapted.latency_ns - 1
     scale = amounts.scale_for([original.latency_ns], "ns")
-    return (
+    interval = f"95 % interval {amounts.ratio(speedup.low)} to {amounts.ratio(speedup.high)}, interleaved pairs"
+    headlines = [
         Headline(
             "measured speed-up",
-            amounts.ratio(speedup.ratio),
-            f"95 % interval {amounts.ratio(speedup.low)} to {amounts.ratio(speedup.high)}, interleaved pairs",
-            "warn" if speedup.verdict == "AMBIGUOUS" else "",
+            amounts.ratio(speedup.ratio) if speedup.conclusive else "inconclusive",
+            interval if speedup.conclusive else f"{amounts.ratio(speedup.ratio)}, {interval}",
+            "" if speedup.conclusive and speedup.verdict != "AMBIGUOUS" else "warn",
         ),
         Headline(
             "latency",
@@ -409,12 +416,16 @@ def _results(summary: Summary) -> tuple[Headline, ...]:
             f"{amounts.points(adapted.test_accuracy - original.test_accuracy)} against the original's "
             f"{amounts.percent(original.test_accuracy, 2)}",
         ),
-        Headline(
-            "prediction off by",
-            amounts.change(error),
-            f"the table said {scale.text(adapted.predicted_latency_ns)} for the adapted network",
-        ),
-    )
+    ]
+    if adapted.predicted_latency_ns is not None:
+        headlines.append(
+            Headline(
+                "prediction off by",
+                amounts.change(adapted.predicted_latency_ns / adapted.latency_ns - 1),
+                f"the table said {scale.text(adapted.predicted_latency_ns)} for the adapted network",
+            )
+        )
+    return tuple(headlines)
 
 
 def _statuses(original: Product, adapted: Product) -> str:

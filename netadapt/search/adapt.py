@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from netadapt.errors import BudgetError
-from netadapt.lut.estimator import Correction
+from netadapt.lut.estimator import Estimator
 from netadapt.lut.predictor import Predictor, allowed_widths
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
@@ -24,10 +24,13 @@ from netadapt.network.network import AdaptableNetwork
 from netadapt.network.normalising import deployable
 from netadapt.network.preprocessing import Preprocessing
 from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
+from netadapt.search.continuing import MeasuredSearch, apply_corrections
 from netadapt.search.executors import make_executor
 from netadapt.search.fast import make_search
 from netadapt.search.image_results import save_image_results
+from netadapt.search.judging import Judge
 from netadapt.search.making import ProposalMaker
+from netadapt.search.measured import MeasuredNetworks
 from netadapt.search.metrics import Counted, Estimated, Metric
 from netadapt.search.observer import Observer
 from netadapt.search.options import Options
@@ -35,7 +38,7 @@ from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
 from netadapt.search.run import RunFolder
 from netadapt.search.selection import selection_rule
-from netadapt.search.summary import Finished, summarise
+from netadapt.search.summary import Finished, Product, summarise
 from netadapt.search.trainer import ProposalTrainer, load_network
 from netadapt.train.chance import near_chance
 from netadapt.train.data.types import Dataset, Split
@@ -116,10 +119,9 @@ class Adaptation:
             self.observer.note(f"operations without a model of their own, part of the fixed cost: {names}")
 
     def _begin(self, folder: RunFolder) -> tuple[State, Schedule]:
-        """Measure, calibrate and evaluate the original; or read what an earlier part of this run found."""
+        """Calibrate and evaluate the original; or read what an earlier part of this run found."""
         event = folder.last("started") or self._start(folder)
-        for metric, correction in event["corrections"].items():
-            self._predictors[metric].estimator.correction = Correction(**correction)
+        apply_corrections(folder, self._estimators)
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
         return state, self._schedule(state.resources, self.options.budgets)
 
@@ -128,7 +130,8 @@ class Adaptation:
         counted = [metric for metric in self._metrics if metric.name in COUNTED]
         within = [budget for budget in self.options.budgets if budget.metric in COUNTED]
         self._schedule(predict(counted, self.network.widths), within)
-        self.observer.stage("measuring the original network")
+        if self._predictors:
+            self.observer.stage("measuring the original network")
         corrected = self.options.correction
         corrections = {metric: predictor.calibrate(corrected) for metric, predictor in self._predictors.items()}
         for metric, correction in corrections.items():
@@ -188,7 +191,7 @@ class Adaptation:
         )
         give_back_memory()  # before workers inherit it
         with make_executor(trainer, self.options.workers) as executor:
-            return make_search(
+            search = make_search(
                 self.options.strategy,
                 holdout_images=len(self.dataset.holdout),
                 original=original,
@@ -201,7 +204,21 @@ class Adaptation:
                 short_term_steps=self.options.short_term.steps,
                 keep=lambda state: self._keep(folder, state),
                 observer=self.observer,
-            ).run()
+            )
+            judge = self._judge(folder, schedule)
+            return MeasuredSearch(search, judge, self._limited_estimators, folder, self.observer).run()
+
+    def _judge(self, folder: RunFolder, schedule: Schedule) -> Judge:
+        networks = MeasuredNetworks(self.device, folder, lambda iteration: self._network_alone(folder, iteration))
+        return Judge(self.options.budgets, schedule, networks)
+
+    def _network_alone(self, folder: RunFolder, iteration: int) -> bytes:
+        """The model that is measured: without a normalisation in front, so that costs are those that were predicted."""
+        if not self._preprocessing.in_model:
+            return folder.onnx(iteration).read_bytes()
+        widths = folder.accepted()[iteration - 1].widths if iteration else self.network.widths
+        module = load_network(self.network, widths, folder.weights(iteration))
+        return to_onnx(module, self.network.example_input)
 
     def _keep(self, folder: RunFolder, state: State) -> None:
         """Export an accepted network as a deployable model that says what it is."""
@@ -262,12 +279,12 @@ class Adaptation:
                 self.device,
                 self.options,
                 folder,
-                schedule,
+                self._judge(folder, schedule),
                 self._predictors,
                 self._preprocessing,
             ),
-            (original, folder.onnx(0), tests[0]),
-            (final, _adapted_onnx(folder), tests[1]),
+            Product(original, folder.onnx(0), tests[0]),
+            Product(final, _adapted_onnx(folder), tests[1]),
         )
 
     # --- what the parts share ---
@@ -291,11 +308,22 @@ class Adaptation:
 
     @cached_property
     def _predictors(self) -> dict[str, Predictor]:
-        """One for each metric that the platform measures, limited or not."""
+        """One for each metric of the platform that is to be predicted: measuring for others would tell nothing."""
+        limited = {budget.metric for budget in self.options.budgets}
         return {
             metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured, self.observer.note)
             for metric in self.device.platform.metrics
+            if metric in limited or self.options.predicted == "all"
         }
+
+    @property
+    def _estimators(self) -> dict[str, Estimator]:
+        return {metric: predictor.estimator for metric, predictor in self._predictors.items()}
+
+    @property
+    def _limited_estimators(self) -> dict[str, Estimator]:
+        limited = {budget.metric for budget in self.options.budgets}
+        return {metric: estimator for metric, estimator in self._estimators.items() if metric in limited}
 
     @cached_property
     def _metrics(self) -> tuple[Metric, ...]:

@@ -17,10 +17,13 @@ from netadapt.errors import RunError
 from netadapt.measure.definitions import faults_of
 from netadapt.search.record import (
     Accepted,
+    Compared,
     Config,
+    Corrected,
     Event,
     FineTuned,
     Finished,
+    Measured,
     ProposalOutcome,
     Proposed,
     Started,
@@ -28,7 +31,8 @@ from netadapt.search.record import (
     Tested,
 )
 
-SCHEMA_VERSION = 1
+#: 2: budgets are judged by what was measured, and what no budget limits may not be predicted.
+SCHEMA_VERSION = 2
 JOURNAL = "journal.jsonl"
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -202,12 +206,19 @@ class _Course:
                 return self._fault_of_proposal(event.outcome)
             case Accepted():
                 return self._fault_of_accepted(event, self.started)
-            case FineTuned():
-                return "" if self.accepted and not self.fine_tuned else f"{event.event!r} at the wrong place"
-            case Tested():
-                return "" if self.fine_tuned else f"{event.event!r} before the long fine-tune"
+            case Corrected():
+                return self._fault_of_corrected(event, self.started)
             case Finished():
                 return self._fault_of_summary(event.summary) if self.tested else f"{event.event!r} before the test"
+            case _:
+                return "" if self._is_in_order(event) else f"{event.event!r} at the wrong place"
+
+    def _is_in_order(self, event: Measured | Compared | FineTuned | Tested) -> bool:
+        if isinstance(event, Measured | Compared):
+            return event.iteration <= len(self.accepted)
+        if isinstance(event, FineTuned):
+            return bool(self.accepted) and not self.fine_tuned
+        return self.fine_tuned
 
     def _fault_of_proposal(self, outcome: ProposalOutcome) -> str:
         proposal, done = outcome.proposal, len(self.accepted)
@@ -231,6 +242,11 @@ class _Course:
         if not any(_is_of(event, outcome) for outcome in self.made):
             return f"the network of iteration {event.iteration} is none of the proposals before it"
         return self._fault_of_widths(event.widths)
+
+    def _fault_of_corrected(self, event: Corrected, started: Started) -> str:
+        if not self.accepted or self.fine_tuned or event.iteration != len(self.accepted):
+            return f"{event.event!r} at the wrong place"
+        return "" if event.resources.keys() == started.resources.keys() else "it has other metrics than the original"
 
     def _fault_of_widths(self, widths: Mapping[str, int]) -> str:
         known = self.accepted[-1].widths if self.accepted else self.made[0].proposal.widths if self.made else widths

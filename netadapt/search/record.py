@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
+from netadapt.measure.measurement import Measurement, Status
 from netadapt.search.strategy import PAPER, Strategy
 
 Widths = dict[str, PositiveInt]
@@ -109,7 +119,8 @@ class Product(_Part):
     params: PositiveInt
     latency_ns: PositiveInt
     latency_status: str
-    predicted_latency_ns: NonNegativeInt
+    #: None where no budget limits latency, so that it was not predicted.
+    predicted_latency_ns: NonNegativeInt | None = None
     energy_pj: PositiveInt | None = None
     energy_status: str = ""
     predicted_energy_pj: NonNegativeInt | None = None
@@ -124,8 +135,8 @@ class Product(_Part):
 
     @model_validator(mode="after")
     def _check_energy(self) -> Self:
-        if (self.energy_pj is None) != (self.predicted_energy_pj is None):
-            raise ValueError("energy_pj and predicted_energy_pj come together")
+        if self.energy_pj is None and self.predicted_energy_pj is not None:
+            raise ValueError("predicted_energy_pj without energy_pj")
         return self
 
     def cost(self, name: str) -> Any:
@@ -140,14 +151,29 @@ class Speedup(_Part):
     low: float
     high: float
     verdict: str
+    #: Whether the interval names a figure; runs of older versions do not say it.
+    conclusive: bool = True
+
+
+class MeasuredCost(_Part):
+    """What a budget allows and what was measured; shares of the original where `of_original`, else in base units."""
+
+    of_original: bool
+    allowed: float
+    value: float
+    low: float
+    high: float
 
 
 class BudgetOutcome(_Part):
-    """A limit, and what the original and the adapted network cost by prediction."""
+    """A limit, and what the original and the adapted network cost by prediction; what was measured, and the verdict."""
 
     limit: float
     original: _Cost
     predicted: float
+    #: Runs of older versions were judged by their predictions.
+    measured: MeasuredCost | None = None
+    verdict: Literal["met", "undecided", "not met"] | None = None
 
 
 class LeftOut(_Part):
@@ -194,6 +220,8 @@ class Summary(_Part):
     tier: str
     budget: dict[str, BudgetOutcome]
     budget_met: bool
+    #: Iterations after which predictions were corrected; runs of older versions do not have it.
+    corrected_after: tuple[_Iteration, ...] = ()
     stopped: str | None
     iterations: _Iteration
     original: Product
@@ -287,6 +315,42 @@ class Accepted(_Part):
     wall_seconds: NonNegativeFloat = 0.0
 
 
+class Measured(_Part):
+    """A network was measured whole; 0 is the original."""
+
+    event: Literal["measured"]
+    iteration: _Iteration
+    costs: dict[str, Measurement]
+
+    @field_validator("costs")
+    @classmethod
+    def _check_values(cls, costs: dict[str, Measurement]) -> dict[str, Measurement]:
+        if any(cost.value <= 0 for cost in costs.values()):
+            raise ValueError("a network costs more than nothing")
+        return costs
+
+
+class Compared(_Part):
+    """A network was measured in turn with the original; see `netadapt.search.measured`."""
+
+    event: Literal["compared"]
+    iteration: _Iteration
+    ratio: _Cost
+    low: _Cost
+    high: _Cost
+    verdict: str
+    status: Status
+
+
+class Corrected(_Part):
+    """A network was measured above its budget, so predictions were corrected; `resources` is its corrected one."""
+
+    event: Literal["corrected"]
+    iteration: _Iteration
+    corrections: dict[str, Correction]
+    resources: dict[str, float]
+
+
 class FineTuned(_Part):
     """The last network had its long fine-tune."""
 
@@ -311,6 +375,6 @@ class Finished(_Part):
 
 
 Event = Annotated[
-    Started | Proposed | Accepted | FineTuned | Tested | Finished,
+    Started | Proposed | Accepted | Measured | Compared | Corrected | FineTuned | Tested | Finished,
     Field(discriminator="event"),
 ]

@@ -86,8 +86,12 @@ class RunFolder:
         """The newest event of a kind."""
         return next((entry for entry in reversed(self.events) if entry["event"] == event), None)
 
+    def all(self, event: str) -> list[dict[str, Any]]:
+        """The events of a kind in order."""
+        return [entry for entry in self.events if entry["event"] == event]
+
     def state(self, original: State) -> State:
-        """The network where the search stands.
+        """The network where the search stands; if its prediction was corrected since, with what it is now.
 
         Raises:
             RunError: it has other channel groups than the original, or is wider: the journal is damaged.
@@ -103,11 +107,13 @@ class RunFolder:
                 f"{self.path / JOURNAL}: the network of iteration {last.iteration} was not made from this one: it has "
                 "other channel groups, or more channels; restore the journal, or begin a new run in another folder"
             )
+        corrected = self.last("corrected")
+        resources = corrected["resources"] if corrected and corrected["iteration"] == last.iteration else last.resources
         # Runs of older versions have them in another order, on which the order of proposals depends.
         return replace(
             last,
             widths={group: last.widths[group] for group in groups},
-            resources={metric: last.resources[metric] for metric in original.resources},
+            resources={metric: resources[metric] for metric in original.resources},
         )
 
     def accepted(self) -> list[State]:
@@ -210,6 +216,11 @@ def _events_before(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
     if not journal.lines:
         _require_not_started(path)
         return []
+    if stored.config.schema_version != SCHEMA_VERSION:
+        raise RunError(
+            f"{path}: made by an older version of netadapt, so it cannot be resumed; begin a new run in another folder "
+            "(netadapt report still reads this one)"
+        )
     if changed := changed_options(stored.fields, asked):
         raise RunError(
             f"{path} is a run with other options: {'; '.join(changed)}. Resume it with those that it began with, or "

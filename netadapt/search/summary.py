@@ -7,25 +7,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from netadapt.lut.calibration import measure_network
 from netadapt.lut.predictor import Predictor
-from netadapt.measure.compare import compare
 from netadapt.measure.device import Device
 from netadapt.measure.measurement import UNITS
-from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.network.preprocessing import Preprocessing
-from netadapt.search.budget import Schedule
 from netadapt.search.journal import SCHEMA_VERSION
+from netadapt.search.judging import Judge, Judgement, worst
+from netadapt.search.measured import MeasuredNetworks
 from netadapt.search.options import Options
 from netadapt.search.outcome import State
 from netadapt.search.run import RunFolder
-from netadapt.search.trainer import load_network
 from netadapt.train.data.types import Dataset
 from netadapt.train.task import Evaluation
 
-Product = tuple[State, Path, Evaluation]
-"""A network at the end: its state, its ONNX file, its test result."""
+
+@dataclass(frozen=True)
+class Product:
+    """A network at the end: its state, its ONNX file, its test result."""
+
+    state: State
+    onnx: Path
+    test: Evaluation
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,25 @@ class Finished:
     device: Device
     options: Options
     folder: RunFolder
-    schedule: Schedule
+    judge: Judge
     predictors: Mapping[str, Predictor]
     preprocessing: Preprocessing
 
-    def network_alone(self, state: State, onnx: Path) -> bytes:
-        """The model that is measured: without a normalisation in front, so that costs are those that were predicted."""
-        if not self.preprocessing.in_model:
-            return onnx.read_bytes()
-        return to_onnx(load_network(self.network, state.widths, state.weights), self.network.example_input)
+    @property
+    def networks(self) -> MeasuredNetworks:
+        """Its networks as they were measured."""
+        return self.judge.networks
 
 
 def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, Any]:
-    """Measure both networks, alone and interleaved, and put everything together as plain values.
+    """Measure both networks, alone and in turn, unless that was done; put everything together as plain values.
 
     Raises:
         ModelError, MeasurementError: a network could not be measured.
 
     """
-    before, after = (run.network_alone(state, onnx) for state, onnx, _ in (original, adapted))
-    comparison = compare(run.device, before, after)
-    ratio, low, high = comparison.speedup
-    final = adapted[0]
+    final = adapted.state
+    judgements = run.judge.judge(final)
     return {
         "schema_version": SCHEMA_VERSION,
         "network": run.network.name,
@@ -69,16 +69,14 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
         "tier": run.device.platform.tier,
         "seed": run.options.seed,
         "selection": run.options.selection,
-        "budget": {
-            metric: {"limit": limit, "original": run.schedule.original[metric], "predicted": final.resources[metric]}
-            for metric, limit in run.schedule.budget.items()
-        },
-        "budget_met": run.schedule.is_met(final.resources),
+        "budget": {judgement.metric: _budget(run, final, judgement) for judgement in judgements},
+        "verdict": worst(judgements),
+        "budget_met": worst(judgements) == "met",
         "iterations": final.iteration,
         "preprocessing": {**run.preprocessing.to_json(), "in_measured_costs": False},
-        "original": _product(run, original, before),
-        "adapted": _product(run, adapted, after),
-        "speedup": {"ratio": ratio, "low": low, "high": high, "verdict": comparison.verdict},
+        "original": _product(run, original),
+        "adapted": _product(run, adapted),
+        "speedup": run.networks.latency_ratio(final.iteration).speedup(),
         "prediction": {
             metric: {
                 "fixed_part": round(predictor.estimator.fixed_part),
@@ -88,34 +86,53 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
         },
         "left_out": [asdict(group) for group in run.network.left_out],
         "unknown_operations": sorted(set(run.network.plan.unknown)),
+        "corrected_after": [event["iteration"] for event in run.folder.all("corrected")],
         "pareto": _accepted(run.folder),
         "cost": _cost(run),
     }
 
 
-def _product(run: Finished, product: Product, model: bytes) -> dict[str, Any]:
-    state, onnx, test = product
+def _budget(run: Finished, final: State, judgement: Judgement) -> dict[str, Any]:
+    """What a budget allows: as the search predicted it, and as it was measured and judged."""
+    schedule, metric = run.judge.schedule, judgement.metric
+    return {
+        "limit": schedule.budget[metric],
+        "original": schedule.original[metric],
+        "predicted": final.resources[metric],
+        "measured": {
+            "of_original": judgement.of_original,
+            "allowed": judgement.allowed,
+            "value": judgement.value,
+            "low": judgement.low,
+            "high": judgement.high,
+        },
+        "verdict": judgement.verdict,
+    }
+
+
+def _product(run: Finished, product: Product) -> dict[str, Any]:
+    state = product.state
     return {
         "widths": state.widths,
         "macs": run.network.plan.macs(state.widths),
         "params": run.network.plan.params(state.widths),
-        **_costs(run, state, model),
+        **_costs(run, state),
         "layers": _layers(run, state),
         "holdout_accuracy": state.score,
-        "test_accuracy": test.score,
-        "test_images": test.count,
-        "onnx": str(onnx.relative_to(run.folder.path)),
+        "test_accuracy": product.test.score,
+        "test_images": product.test.count,
+        "onnx": str(product.onnx.relative_to(run.folder.path)),
         "weights": str(state.weights.relative_to(run.folder.path)),
     }
 
 
-def _costs(run: Finished, state: State, model: bytes) -> dict[str, Any]:
-    """Predicted and measured cost in each metric of the platform: `predicted_latency_ns`, `latency_ns`, ..."""
+def _costs(run: Finished, state: State) -> dict[str, Any]:
+    """Cost in each metric of the platform, and as predicted if it was: `latency_ns`, `predicted_latency_ns`, ..."""
     costs: dict[str, Any] = {}
-    for metric in run.predictors:
-        measurement = measure_network(run.device, model, metric)
+    for metric, measurement in run.networks.costs(state.iteration).items():
         name = f"{metric}_{UNITS[metric].lower()}"
-        costs[f"predicted_{name}"] = round(state.resources[metric])
+        if metric in run.predictors:
+            costs[f"predicted_{name}"] = round(state.resources[metric])
         costs[name] = measurement.value
         costs[f"{metric}_status"] = measurement.status
         costs["provenance"] = asdict(measurement.provenance)
@@ -123,7 +140,9 @@ def _costs(run: Finished, state: State, model: bytes) -> dict[str, Any]:
 
 
 def _layers(run: Finished, state: State) -> list[dict[str, Any]]:
-    """Where the network's time goes by the table, in order of execution; before the correction."""
+    """Where the network's time goes by the table, in order of execution, before the correction; if it was predicted."""
+    if "latency" not in run.predictors:
+        return []
     layers = run.predictors["latency"].estimator.layers(state.widths)
     return [{"workload": str(workload), "latency_ns": round(cost)} for workload, cost in layers]
 

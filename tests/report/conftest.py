@@ -17,16 +17,25 @@ sys.path.append(str(Path(__file__).parents[1] / "search"))
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real run, finished, of which no test may change anything."""
+    """A real run by a made-up clock, so that it takes three iterations; of which no test may change anything."""
+    return _run(tmp_path_factory.mktemp("report"), "latency=0.85x")
+
+
+@pytest.fixture(scope="session")
+def run_for_macs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a budget of MACs: latency was measured at its end only."""
+    return _run(tmp_path_factory.mktemp("report"), "macs=0.85x")
+
+
+def _run(folder: Path, budget: str) -> Path:
+    from scripted_device import ScriptedDevice
     from small_search import small_adaptation, small_options
 
     from netadapt.lut.store import Table
-    from netadapt.measure.device import open_device
 
-    folder = tmp_path_factory.mktemp("report") / "run"
-    with open_device("ort-local") as device, Table.open(folder.parent / "table.sqlite") as table:
-        small_adaptation(device, table, folder, small_options(["latency=0.85x"], iterations=3)).run()
-    return folder
+    with Table.open(folder / "table.sqlite") as table:
+        small_adaptation(ScriptedDevice(float, "local"), table, folder / "run", small_options([budget])).run()
+    return folder / "run"
 
 
 @pytest.fixture

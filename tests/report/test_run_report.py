@@ -106,6 +106,53 @@ def test_a_run_that_has_just_begun_has_a_page_too(finished_run: Path, tmp_path: 
     assert "figure" not in page.tags
 
 
+def test_every_budget_is_shown_with_its_verdict(finished_run: Path, tmp_path: Path) -> None:
+    page = PageReader(write_report(finished_run, tmp_path / "report.html"))
+    summary = json.loads((finished_run / "summary.json").read_text())
+    measured = summary["budget"]["latency"]["measured"]
+    assert f"latency 0.850x {measured['value']:.3f}x exact met" in " ".join(page.text.split())
+
+
+def test_a_budget_that_is_measured_not_to_be_met_is_told_first(edited_run: Edit, tmp_path: Path) -> None:
+    def fail(events: list[dict[str, Any]]) -> None:
+        above = {"of_original": True, "allowed": 0.85, "value": 0.861, "low": 0.857, "high": 0.866}
+        unknown = {"of_original": False, "allowed": 4e6, "value": 3.9e6, "low": 3.6e6, "high": 4.2e6}
+        latency = _summary(events)["budget"]["latency"]
+        latency.update(measured=above, verdict="not met")
+        _summary(events)["budget"]["energy"] = {**latency, "measured": unknown, "verdict": "undecided"}
+        _summary(events).update(budget_met=False, verdict="not met", corrected_after=[2])
+
+    text = " ".join(PageReader(write_report(edited_run(fail), tmp_path / "report.html")).text.split())
+    assert "The budget of latency is not met: 0.861x measured, 0.850x allowed." in text
+    assert "Whether the budget of energy is met is undecided: 3.60 µJ to 4.20 µJ measured, 4.00 µJ allowed." in text
+    assert "latency 0.850x 0.861x 0.857x to 0.866x not met" in text
+    assert "The network of iteration 2 was within the budget as predicted" in text
+
+
+def test_a_speedup_that_its_interval_does_not_show_is_inconclusive(edited_run: Edit, tmp_path: Path) -> None:
+    def blur(events: list[dict[str, Any]]) -> None:
+        _summary(events)["speedup"] = {
+            "ratio": 1.1,
+            "low": 0.9,
+            "high": 1.4,
+            "verdict": "AMBIGUOUS",
+            "conclusive": False,
+        }
+
+    text = PageReader(write_report(edited_run(blur), tmp_path / "report.html")).text
+    assert "inconclusive" in text
+    assert "1.10x, 95 % interval 0.90x to 1.40x" in text
+
+
+def test_what_no_budget_limits_was_not_predicted(run_for_macs: Path, tmp_path: Path) -> None:
+    page = PageReader(write_report(run_for_macs, tmp_path / "report.html"))
+    assert "No budget limits latency, so it was not predicted" in page.text
+    assert "prediction off by" not in page.text
+    assert "measured speed-up" in page.text
+    assert "latency, measured" in page.text
+    assert "layers" not in page.ids
+
+
 def test_a_run_above_its_budget_says_so_and_why(edited_run: Edit, tmp_path: Path) -> None:
     def stop(events: list[dict[str, Any]]) -> None:
         _summary(events).update(budget_met=False, stopped="no group can be narrowed enough")
@@ -238,7 +285,7 @@ def test_a_damaged_journal_is_told_with_its_line(finished_run: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ('{"schema_version": 99}', "has schema_version 99, this netadapt reads 1; update netadapt"),
+        ('{"schema_version": 99}', "has schema_version 99, this netadapt reads 2; update netadapt"),
         ('{"schema_version": 1}', r"not the configuration of a run \(network: missing"),
         ('{"schema_ver', "damaged"),
         ("[1]", "not the configuration of a run"),

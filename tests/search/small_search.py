@@ -57,7 +57,11 @@ def small_dataset() -> Dataset:
 
 def small_options(budgets: Sequence[str] = ("macs=0.5x",), iterations: int = 3, **changes: object) -> Options:
     training = TrainingOptions(lr=0.05, batch_size=32)
-    defaults: dict[str, object] = {"short_term": Training(3, training), "long_term": Training(5, training)}
+    defaults: dict[str, object] = {
+        "short_term": Training(3, training),
+        "long_term": Training(5, training),
+        "predicted": "limited",
+    }
     return Options(parse_budgets(list(budgets)), pace=Pace(iterations), **{**defaults, **changes})  # type: ignore[arg-type]
 
 

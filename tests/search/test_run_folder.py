@@ -185,7 +185,7 @@ DAMAGE = {
     "unknown event": ('{"event": "paused"}', "not a journal entry"),
     "text for a number": ('{"event": "fine-tuned", "score": "0.5", "loss": 1.0}', "score: .*valid number"),
     "not a number": ('{"event": "fine-tuned", "score": NaN, "loss": 1.0}', "score: .*finite"),
-    "too early": ('{"event": "tested"}', "before the long fine-tune"),
+    "too early": ('{"event": "tested"}', "'tested' at the wrong place"),
     "a second start": (
         '{"event": "started", "resources": {"macs": 9.0}, "score": 0.5, "loss": 1.0, "corrections": {}}',
         "has started already",
