@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from netadapt.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
 from netadapt.errors import SetupError
+from netadapt.measure.platform import list_platforms
 from netadapt.measure.simulator import guest_process
+from netadapt.measure.simulator.fidelity import PublishedBoard, assess
 from netadapt.measure.simulator.install import (
     Installation,
     apt,
@@ -139,8 +141,95 @@ class TestQemu:
         assert not (tmp_path / "qemu").exists()
 
 
+class TestWaitingForApt:
+    """With a real apt-get, whose lists lie in a folder of the test's, and a process that holds their lock."""
+
+    @pytest.fixture
+    def update(self, tmp_path):
+        if shutil.which("apt-get") is None:
+            pytest.skip("no apt-get")
+        (tmp_path / "lists" / "partial").mkdir(parents=True)
+        lists = f"-oDir::State::lists={tmp_path}/lists"
+        return [
+            "apt-get",
+            "-q",
+            lists,
+            "-oDir::Etc::sourcelist=/dev/null",
+            "-oDir::Etc::sourceparts=/dev/null",
+            "update",
+        ]
+
+    @pytest.fixture
+    def holder(self, tmp_path):
+        code = (
+            "import fcntl, sys\n"
+            f"lock = open({str(tmp_path / 'lists' / 'lock')!r}, 'w')\n"
+            "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout.readline()
+            yield holder
+            holder.kill()
+
+    def test_goes_on_when_another_program_has_released_its_lock(self, update, holder, tmp_path, monkeypatch):
+        monkeypatch.setattr(apt, "_LOCK_POLL_S", 0.1)
+        told = []
+
+        def release_at_last(what: str) -> None:
+            told.append(what)
+            if len(told) == 2:
+                holder.kill()
+                holder.wait()
+
+        apt.run_alone(update, "fetching", release_at_last, time.monotonic() + 60)
+        assert len(told) >= 2
+        assert told[0].startswith(f"waiting for process {holder.pid} (")
+        assert told[0].endswith(f"which holds {tmp_path}/lists/lock")
+
+    def test_gives_up_in_the_end(self, update, holder):
+        with pytest.raises(SetupError, match=rf"waited in vain for process {holder.pid} .*run the set-up again"):
+            apt.run_alone(update, "fetching", pytest.fail, time.monotonic())
+
+    @pytest.mark.parametrize(
+        ("said", "holder"),
+        [
+            (
+                "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)",
+                "process 7",
+            ),
+            (
+                "E: Could not get lock /var/lib/dpkg/lock - open (11: Resource temporarily unavailable)",
+                "another program",
+            ),
+        ],
+    )
+    def test_knows_what_old_and_new_ones_say(self, tools, said, holder):
+        tool(tools, "apt-get", f"echo '{said}'; exit 100")
+        with pytest.raises(SetupError, match=rf"{holder}.*, which holds /var/lib/dpkg/lock\S*;"):
+            apt.run_alone(["apt-get", "install"], "installing", pytest.fail, time.monotonic())
+
+    def test_does_not_wait_for_anything_else(self, tools):
+        tool(tools, "apt-get", "echo 'E: no route'; exit 100")
+        with pytest.raises(SetupError, match="no route"):
+            apt.run_alone(["apt-get", "install"], "installing", pytest.fail, time.monotonic() + 60)
+
+
 def _copy(source: Path, target: Path) -> str:
     return f"/bin/cp {source}/qemu {target}/qemu-aarch64"
+
+
+def test_the_advised_command_exists(cache, tmp_path):
+    """Also for a platform that a command makes for itself, and for one that only a file has."""
+    for name in ("sim-cortex-a72", "qemu-aarch64-tvm", "fidelity", "only-in-a-file"):
+        with pytest.raises(SetupError, match=r"run: netadapt platforms setup (\S+)$") as told:
+            require(name)
+        assert str(told.value).split()[-1] in list_platforms()
+    board = PublishedBoard("Raspberry Pi 4 Model B", "cortex-a72", 1500, "float32", {"squeezenet": 1.0})
+    with pytest.raises(SetupError, match="netadapt platforms setup sim-cortex-a72"):
+        assess([board], lambda _: b"", lambda *_: None)
 
 
 class TestApt:
@@ -400,7 +489,7 @@ class TestInstallation:
             other.stdout.readline()
             told: list[str] = []
             assert set_up(told.append) == complete
-        assert told == ["waiting for another set-up"]
+        assert told == ["waiting for the set-up by another process"]
 
 
 class TestGuestRoot:
@@ -512,7 +601,8 @@ def test_the_real_thing_survives_a_kill_and_gives_the_same_guest_everywhere(cach
     told: list[str] = []
     present = set_up(told.append)
     # Everything fetched before the kill was kept.
-    assert told == ["QEMU", "timing plugin", *_STAGES_OF_ROOT, "starting a guest"]
+    expected = ["QEMU", "timing plugin", *_STAGES_OF_ROOT, "starting a guest"]
+    assert told == [f"stage {number} of {len(expected)}: {name}" for number, name in enumerate(expected, 1)]
     assert not list(present.folder.rglob("*.partial"))
     begin = time.perf_counter()
     assert set_up(pytest.fail) == present
@@ -535,7 +625,7 @@ def _kill_while(stage: str) -> None:
     ) as run:
         assert run.stdout
         for line in run.stdout:
-            if line.strip() == stage:
+            if line.strip().endswith(f": {stage}"):
                 time.sleep(0.3)
                 run.kill()
         said = run.stderr.read() if run.stderr else ""

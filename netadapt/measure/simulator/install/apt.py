@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from netadapt.errors import SetupError
 from netadapt.measure.simulator.install.stages import last_lines, run
 
 _TIMEOUT_S = 300
+#: For how long other programs may use apt and dpkg, such as unattended upgrades, and how often is tried again.
+_PATIENCE_S = 600.0
+_LOCK_POLL_S = 2.0
+#: What apt-get says then: a lock of dpkg, or of its own lists or archives; newer ones say who holds it.
+_LOCKED = re.compile(r"Could not get lock (\S+?)(?:\. It is held by (process \d+ \([^)]*\)))?(?:\s|$)")
 
 #: Documentation and the like, which a guest never reads.
 _OMITTED = ("usr/share/doc/", "usr/share/man/", "usr/share/lintian/", "usr/share/gdb/", "usr/share/gcc/")
@@ -103,17 +110,46 @@ class Apt:
             ) from error
 
 
-def install(package: str) -> None:
-    """Install a package on this machine. Needs root.
+def install(package: str, on_wait: Callable[[str], None]) -> None:
+    """Install a package on this machine, when no other program uses apt or dpkg. Needs root.
+
+    Args:
+        package: its name.
+        on_wait: told for whom this waits.
 
     Raises:
-        SetupError: apt-get failed.
+        SetupError: apt-get failed, or others used it for ten minutes.
 
     """
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "-q", "update"], "fetching the lists of packages", _TIMEOUT_S, environment)
+    deadline = time.monotonic() + _PATIENCE_S
+    run_alone(["apt-get", "-q", "update"], "fetching the lists of packages", on_wait, deadline)
     command = ["apt-get", "-q", "install", "--yes", "--no-install-recommends", package]
-    run(command, f"installing {package}", _TIMEOUT_S, environment)
+    run_alone(command, f"installing {package}", on_wait, deadline)
+
+
+def run_alone(command: Sequence[str], purpose: str, on_wait: Callable[[str], None], deadline: float) -> None:
+    """Run apt-get, again and again while another program holds one of its locks.
+
+    Raises:
+        SetupError: it failed for another reason, or the deadline (`time.monotonic`) has passed.
+
+    """
+    while True:
+        try:
+            run(command, purpose, _TIMEOUT_S, {"DEBIAN_FRONTEND": "noninteractive"})
+        except SetupError as error:
+            found = _LOCKED.search(str(error))
+            if found is None:
+                raise
+            holder = f"{found[2] or 'another program'}, which holds {found[1]}"
+            if time.monotonic() >= deadline:
+                raise SetupError(
+                    f"{purpose}: waited in vain for {holder}; run the set-up again when it has ended"
+                ) from error
+        else:
+            return
+        on_wait(f"waiting for {holder}")
+        time.sleep(min(_LOCK_POLL_S, max(0.0, deadline - time.monotonic())))
 
 
 def unpack(archive: Path, root: Path, only: tuple[str, ...] = ("",)) -> None:

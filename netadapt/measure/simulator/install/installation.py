@@ -13,6 +13,7 @@ from netadapt.errors import SetupError
 from netadapt.files import write_atomically
 from netadapt.measure.device import Check
 from netadapt.measure.lock import MeasuringLock
+from netadapt.measure.platform import list_platforms
 from netadapt.measure.simulator.install import apt, qemu, timing_plugin, userland
 from netadapt.measure.simulator.install.pins import installation_folder, pins
 from netadapt.measure.simulator.install.stages import disk_faults_told, remove_leftovers, run
@@ -29,6 +30,8 @@ _MODULES = {
 }
 #: Exists while nobody sets up; it is never removed, only locked.
 _LOCK = ".lock"
+_ANY_PLATFORM = "sim-cortex-a72"
+_QEMU, _PLUGIN, _START = "QEMU", "timing plugin", "starting a guest"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def installed() -> Installation | None:
     return present if current and present.plugin.is_file() and present.root.is_dir() else None
 
 
-def require(platform: str = "sim-cortex-a72") -> Installation:
+def require(platform: str = _ANY_PLATFORM) -> Installation:
     """The installation.
 
     Raises:
@@ -80,7 +83,9 @@ def require(platform: str = "sim-cortex-a72") -> Installation:
     """
     present = installed()
     if present is None:
-        raise SetupError(f"the simulator is not set up; run: netadapt platforms setup {platform}")
+        # What is set up is the same for all; a platform that a file or a command has made has no name to give.
+        named = platform if platform in list_platforms() else _ANY_PLATFORM
+        raise SetupError(f"the simulator is not set up; run: netadapt platforms setup {named}")
     return present
 
 
@@ -118,15 +123,16 @@ def missing() -> list[Check]:
 
 def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
     remove_leftovers(folder)
+    begin = _counted([_QEMU, _PLUGIN, *userland.stages(folder), _START], on_stage)
     # What is quick to fail comes first.
-    on_stage("QEMU")
-    emulator = qemu.ensure(folder, on_stage)
-    on_stage("timing plugin")
+    begin(_QEMU)
+    emulator = qemu.ensure(folder, lambda step: begin(_QEMU, step))
+    begin(_PLUGIN)
     capstone = timing_plugin.capstone(folder)
     plugin = timing_plugin.build(folder, capstone)
     qemu.require_plugin(emulator, plugin.library)
-    root = userland.ensure(folder, emulator, on_stage)
-    on_stage("starting a guest")
+    root = userland.ensure(folder, emulator, begin)
+    begin(_START)
     versions = {"qemu": emulator.version, "compiler": plugin.compiler, "plugin": timing_plugin.sources_digest()}
     if wheel := pins().host_wheel:
         versions["capstone"] = wheel.version
@@ -135,6 +141,16 @@ def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
     _prove(present)
     _record(folder, present)
     return present
+
+
+def _counted(stages: Sequence[str], on_stage: Callable[[str], None]) -> Callable[..., None]:
+    """Tell of stages, and of steps within them, which of how many they are."""
+
+    def begin(stage: str, step: str = "") -> None:
+        place = f"{stages.index(stage) + 1} of {len(stages)}"
+        on_stage(f"stage {place}: {stage}" + (f", {step}" if step else ""))
+
+    return begin
 
 
 def _prove(present: Installation) -> None:

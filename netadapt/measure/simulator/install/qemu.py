@@ -53,8 +53,12 @@ def find(folder: Path) -> Emulator | None:
     return None
 
 
-def ensure(folder: Path, on_stage: Callable[[str], None]) -> Emulator:
+def ensure(folder: Path, on_step: Callable[[str], None]) -> Emulator:
     """Find QEMU, or get it: with apt when root, else its package is unpacked below `folder`.
+
+    Args:
+        folder: that of the installation.
+        on_step: told what is being done for it.
 
     Raises:
         SetupError: it is not usable, or could not be got; says how to install it.
@@ -64,10 +68,10 @@ def ensure(folder: Path, on_stage: Callable[[str], None]) -> Emulator:
         return found
     try:
         if os.geteuid() == 0:
-            on_stage(f"installing {PACKAGE}")
-            apt.install(PACKAGE)
+            on_step(f"installing {PACKAGE}")
+            apt.install(PACKAGE, on_step)
         else:
-            on_stage(f"fetching {PACKAGE}")
+            on_step(f"fetching {PACKAGE}")
             complete_folder(folder / "qemu", _unpack)
     except SetupError as error:
         raise SetupError(f"{PROGRAM} is not on PATH and could not be fetched; {_ADVICE}\n{error}") from error

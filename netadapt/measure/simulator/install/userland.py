@@ -18,7 +18,17 @@ from netadapt.measure.simulator.install.stages import complete_folder, run
 SITE = "/netadapt/site"
 PYTHON = "usr/bin/python3.11"
 _VERSIONS = "netadapt/packages.json"
+_FETCHING = "arm64 packages of Debian"
+_UNPACKING = "unpacking"
+_COMPILING = "compiling Python modules in the guest"
 _SCRIPTS = ("compile_in_guest.py", "surroundings.py")
+
+
+def stages(folder: Path) -> list[str]:
+    """Names of the stages that `ensure` has, in their order; none where all is there."""
+    if (folder / "root").is_dir():
+        return []
+    return [_FETCHING, *(f"{wheel.title} for aarch64" for wheel in pins().guest_wheels), _UNPACKING, _COMPILING]
 
 
 def ensure(folder: Path, emulator: Emulator, on_stage: Callable[[str], None]) -> Path:
@@ -31,19 +41,19 @@ def ensure(folder: Path, emulator: Emulator, on_stage: Callable[[str], None]) ->
     root = folder / "root"
     if root.is_dir():
         return root
-    on_stage("arm64 packages of Debian")
+    on_stage(_FETCHING)
     complete_folder(folder / "packages", _fetch_packages)
     files = {}
     for wheel in pins().guest_wheels:
         on_stage(f"{wheel.title} for aarch64")
         files[wheel] = wheels.fetch(wheel, folder / "wheels")
-    on_stage("unpacking")
+    on_stage(_UNPACKING)
 
     def make(scratch: Path) -> None:
         _unpack_packages(folder / "packages", scratch)
         for wheel, file in files.items():
             wheels.unpack(wheel, file, scratch / SITE[1:])
-        on_stage("compiling Python modules in the guest")
+        on_stage(_COMPILING)
         _compile(scratch, emulator)
 
     complete_folder(root, make)
@@ -101,4 +111,4 @@ def _compile(root: Path, emulator: Emulator) -> None:
     for name in _SCRIPTS:
         shutil.copyfile(Path(__file__).parent / name, root / "netadapt" / name)
     command = [*python_command(emulator.program, root.name), f"/netadapt/{_SCRIPTS[0]}", root.name]
-    run(command, "compiling Python modules in the guest", 300, emulator.environment, root.parent)
+    run(command, _COMPILING, 300, emulator.environment, root.parent)
