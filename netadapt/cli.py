@@ -490,7 +490,9 @@ def platforms_show(platform: str, as_json: AsJson = False) -> None:
 @command(platforms_app, "add")
 def platforms_add(
     name: str,
-    like: Annotated[str, typer.Option(help="Platform to start from, such as rpi4-tvm, rpi4-ort or pixel-big-core-tvm")],
+    like: Annotated[
+        str, typer.Option(help="Platform to start from, such as linux-arm64-tvm, linux-x86-tvm, linux-ort or rpi4-tvm")
+    ],
     board: Annotated[str, typer.Option(help='What the board is: "Raspberry Pi 5, 8 GB"')],
     server: Annotated[str | None, typer.Option(help="HOST:PORT of netadapt-device on the board")] = None,
     tracker: Annotated[str | None, typer.Option(help="HOST:PORT of a tracker that boards register at")] = None,
@@ -509,6 +511,17 @@ def platforms_add(
     }
     path = add_platform(name, like, changes | ({"runtime.target": {"mcpu": cpu}} if cpu else {}))
     typer.echo(f"{path} is written; try: netadapt platforms check {name}")
+
+
+@command(platforms_app, "remove")
+def platforms_remove(name: str) -> None:
+    """Remove a platform of your own. What was measured on it stays in the table."""
+    from netadapt.measure.own_platform import remove_platform
+    from netadapt.measure.platform import list_platforms
+
+    typer.echo(f"{remove_platform(name)} is removed")
+    if name in list_platforms():
+        typer.echo(f"{name} is now the platform of that name that comes with netadapt")
 
 
 @command(platforms_app, "check")

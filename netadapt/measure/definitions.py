@@ -78,14 +78,25 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
     """
     try:
-        text = read_at_most(path, _MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
-        if _LONG_KEY.search(text):
-            raise DefinitionError(f"{path}: has a key of more than {_MOST_DEPTH} parts")
-        fields = tomllib.loads(text)
+        text = read_at_most(path, _MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read as text: {error}") from error
+    return parse_toml(text.replace("\r\n", "\n"), path)
+
+
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """The content of a text that is, or will be, a TOML file.
+
+    Raises:
+        DefinitionError: it is not one.
+
+    """
+    if _LONG_KEY.search(text):
+        raise DefinitionError(f"{path}: has a key of more than {_MOST_DEPTH} parts")
+    try:
+        fields = tomllib.loads(text)
     except RecursionError as error:
         raise DefinitionError(f"{path}: not a TOML file that a person would write: it is nested too deeply") from error
     except ValueError as error:

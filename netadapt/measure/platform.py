@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from netadapt.measure.definitions import (
     Section,
@@ -14,6 +14,7 @@ from netadapt.measure.definitions import (
     definition_names,
     faults_of,
     find_definition,
+    parse_toml,
     read_toml,
 )
 from netadapt.measure.measurement import Tier
@@ -87,7 +88,16 @@ class TvmRuntime(Section):
 
 Runtime = Annotated[OrtRuntime | NcnnRuntime | TvmRuntime, Field(discriminator="name")]
 
-_Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]\s]+):\d{1,5}$")]
+
+def _with_port(address: str) -> str:
+    if not 0 < int(address.rpartition(":")[2]) < 1 << 16:
+        raise ValueError("a port is a number from 1 to 65535")
+    return address
+
+
+_Address = Annotated[
+    str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]\s\x00]+):[0-9]{1,5}$"), AfterValidator(_with_port)
+]
 
 
 class Rpc(Section):
@@ -221,7 +231,20 @@ def load_platform(name_or_path: str | Path) -> Platform:
 
     """
     path = find_definition("platform", name_or_path, platform_folders())
-    fields = read_toml(path, "platform definition")
+    return _platform(read_toml(path, "platform definition"), path)
+
+
+def parse_platform(text: str, path: Path) -> Platform:
+    """Read a definition that is not yet in its file.
+
+    Raises:
+        DefinitionError: as `load_platform`.
+
+    """
+    return _platform(parse_toml(text, path), path)
+
+
+def _platform(fields: dict[str, Any], path: Path) -> Platform:
     try:
         return Platform.model_validate(fields)
     except ValidationError as error:

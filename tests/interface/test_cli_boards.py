@@ -102,6 +102,15 @@ def test_a_board_of_ones_own_is_added_and_checked(tmp_path, monkeypatch) -> None
     checked = run("platforms", "check", "mine")
     assert checked.exit_code == 1
     assert "127.0.0.1:1" in checked.stdout
+    removed = run("platforms", "remove", "mine")
+    assert removed.exit_code == 0, removed.output
+    assert "mine" not in run("platforms", "list").stdout
+
+
+def test_a_bundled_platform_is_not_removed() -> None:
+    told = run("platforms", "remove", "rpi4-tvm")
+    assert told.exit_code == EXIT_ERROR
+    assert "rpi4-tvm comes with netadapt and stays" in told.stderr
 
 
 @pytest.mark.parametrize("address", [(), ("--server", "a:1", "--tracker", "b:1")], ids=["none", "both"])

@@ -435,10 +435,10 @@ def _require_answer(reached: Rpc) -> None:
     assert reached.server
     try:
         socket.create_connection(host_and_port(reached.server), timeout=reached.connect_limit_s).close()
-    except OSError as error:
+    # The latter: what is no name of a host.
+    except (OSError, ValueError) as error:
         raise DeviceLost(
-            f"no board answers at {reached.server} ({error.strerror or error}); see that its server runs and that the"
-            " address is right"
+            f"no board answers at {reached.server} ({error}); see that its server runs and that the address is right"
         ) from error
 
 

@@ -17,6 +17,9 @@ def cpu_fields(target: TvmTarget) -> dict[str, Any]:
         fields["mcpu"] = target.mcpu or _this_cpu()
     if target.mattr:
         fields["mattr"] = list(target.mattr)
+    if target.mtriple and target.mtriple.endswith("eabihf"):
+        # Such a system loads nothing else, and TVM does not take it from the name.
+        fields["mfloat-abi"] = "hard"
     return fields
 
 
