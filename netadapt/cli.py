@@ -16,6 +16,7 @@ import typer
 import netadapt
 from netadapt.errors import NetAdaptError
 from netadapt.one_line import OneLineErrors
+from netadapt.standard_output import only_results
 
 if TYPE_CHECKING:
     from netadapt.lut.predictor import Predictor
@@ -56,7 +57,8 @@ def command(target: typer.Typer, name: str | None = None) -> Callable[[Callable[
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                function(*args, **kwargs)
+                with only_results() if kwargs.get("as_json") else nullcontext():
+                    function(*args, **kwargs)
             except NetAdaptError as error:
                 typer.echo(f"netadapt: {error}", err=True)
                 raise typer.Exit(EXIT_ERROR) from None

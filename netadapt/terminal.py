@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from netadapt.search.observer import Observer
+from netadapt.standard_output import write_result
 
 if TYPE_CHECKING:
     from netadapt.lut.accuracy import Accuracy
@@ -44,7 +44,7 @@ _SCALES = {"latency": (1e6, "ms"), "energy": (1e6, "uJ"), "macs": (1e6, "M"), "p
 
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    write_result(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def say(text: str) -> None:

@@ -12,8 +12,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from netadapt.errors import ModelError
+from netadapt.errors import ModelError, reason_of
 from netadapt.files import write_atomically
+from netadapt.standard_output import nothing_printed
 
 #: Read by ONNX Runtime 1.14 and later, so by the builds for older boards too.
 OPSET = 17
@@ -31,7 +32,7 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
     buffer: Any = io.BytesIO()
     try:
         exported = copy.deepcopy(module).eval()  # exporting leaves marks on a module
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), nothing_printed():  # torch prints what it cannot export
             warnings.simplefilter("ignore")
             # The TorchScript exporter takes 0.1 s where torch.export takes 2 s, and folds batch-norms by itself.
             torch.onnx.export(
@@ -44,10 +45,7 @@ def to_onnx(module: nn.Module, example_input: Tensor) -> bytes:
                 dynamo=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
-        raise ModelError(
-            f"{type(module).__name__} cannot be exported to ONNX: {type(error).__name__}: {reason[0]}"
-        ) from error
+        raise ModelError(f"{type(module).__name__} cannot be exported to ONNX: {reason_of(error)}") from error
     return _without_aliases(buffer.getvalue())
 
 

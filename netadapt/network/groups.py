@@ -17,7 +17,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from netadapt.network.trace import evaluating
+from netadapt.network.trace import evaluating, tensors
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -60,7 +60,11 @@ class ChannelSurgeon:
         self._order = {name: position for position, name in enumerate(self._layers)}
         with evaluating(module), _gradients_enabled(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._graph = tp.DependencyGraph().build_dependency(module, example_inputs=example_input.clone())
+            self._graph = tp.DependencyGraph().build_dependency(
+                module,
+                example_inputs=example_input.clone(),
+                output_transform=lambda outputs: tensors((outputs,)),  # without None and the like
+            )
         _take_fixed_reshapes_as_elementwise(self._graph)
 
     def groups(self) -> list[ChannelGroup]:

@@ -11,10 +11,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from netadapt.errors import ModelError
+from netadapt.errors import ModelError, reason_of
 from netadapt.network.fusion import read_workloads
 from netadapt.network.groups import ChannelGroup, ChannelSurgeon, narrow_to_shape
 from netadapt.network.plan import NotLinearError, Observation, Plan, fit_plan
+from netadapt.network.soundness import require_sound
 from netadapt.network.trace import Trace, trace
 
 #: Relative difference up to which two outputs count as equal in float32.
@@ -78,13 +79,17 @@ def analyse(
     """Find the channel groups of `module`, prove each by a trial narrowing, and fit the plan.
 
     A group whose trial fails, or whose narrowed network does not compute what the original computes without those
-    channels, is left out with the reason. Raises `ModelError` when the module cannot be copied, or not be run on
-    `example_input`.
+    channels, is left out with the reason.
+
+    Raises:
+        ModelError: the module cannot be copied or run, or not be judged by its output; see `require_sound`.
+
     """
     try:
         copied = copy.deepcopy(module).eval()
     except Exception as error:
-        raise ModelError(f"{name} cannot be copied: {_first_line(error)}") from error
+        raise ModelError(f"{name} cannot be copied: {reason_of(error)}") from error
+    require_sound(name, copied, example_input)
     return _Analysis(name, copied, example_input, on_group or (lambda group: None)).run()
 
 
@@ -132,21 +137,17 @@ class _Analysis:
         try:
             return trace(self._module, self._example_input)
         except Exception as error:
-            shape = list(self._example_input.shape)
-            raise ModelError(
-                f"{self._name} cannot be run on an input of shape {shape}: {_first_line(error)}"
-            ) from error
+            raise ModelError(f"{self._name} runs, but cannot be watched while it does: {reason_of(error)}") from error
 
     def _at_original(self, widths: Mapping[str, int]) -> Observation:
         return _observation(self._original, self._module, widths)
 
     def _find_groups(self) -> tuple[list[ChannelGroup], list[LeftOut]]:
-        self._original  # noqa: B018 - fails first, with the better message, when the network cannot run at all
         try:
             return self._surgeon(self._module).groups(), []
         except Exception as error:
             # Whatever third-party analysis trips over, the network as it is can still be measured and reported.
-            return [], [LeftOut("all", f"its layers' dependencies cannot be analysed: {_first_line(error)}")]
+            return [], [LeftOut("all", f"its layers' dependencies cannot be analysed: {reason_of(error)}")]
 
     def _surgeon(self, module: nn.Module) -> ChannelSurgeon:
         return ChannelSurgeon(module, self._example_input)
@@ -164,7 +165,7 @@ class _Analysis:
         except _TrialError:
             raise
         except Exception as error:
-            raise _TrialError(f"the narrowed network fails: {_first_line(error)}") from error
+            raise _TrialError(f"the narrowed network fails: {reason_of(error)}") from error
         _check_outputs(traced.result, expected)
         return _observation(traced, narrowed, {group.name: group.width - len(removed)})
 
@@ -250,8 +251,3 @@ def _check_outputs(narrowed: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -
                 "the narrowed network does not compute what the original computes without those channels "
                 "(a shuffle, a split, a fixed reshape or a normalisation across channels?)"
             )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -56,7 +56,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operands = [operand for operand in _tensors((*args, *kwargs.values())) if id(operand) in self.numbers]
+        operands = [operand for operand in tensors((*args, *kwargs.values())) if id(operand) in self.numbers]
         inputs = tuple(self.numbers[id(operand)] for operand in operands)
         in_shapes = tuple(tuple(operand.shape) for operand in operands)
         result = func(*args, **kwargs)
@@ -73,7 +73,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         in_shapes: tuple[tuple[int, ...], ...],
         result: Any,
     ) -> None:
-        outputs = _tensors((result,))
+        outputs = tensors((result,))
         if not outputs:
             return
         names = [argument.name for argument in func._schema.arguments]
@@ -94,7 +94,7 @@ def trace(module: nn.Module, example_input: Tensor) -> Trace:
     recorder = _Recorder(image)
     with evaluating(module), torch.no_grad(), recorder:
         result = module(image)
-    outputs = tuple(_tensors((result,)))
+    outputs = tuple(tensors((result,)))
     numbers = tuple(recorder.numbers.get(id(output), -1) for output in outputs)
     return Trace(tuple(recorder.ops), numbers, outputs)
 
@@ -111,15 +111,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             layer.training = mode
 
 
-def _tensors(values: Sequence[Any]) -> list[Tensor]:
+def tensors(values: Sequence[Any]) -> list[Tensor]:
+    """The tensors among some values, also in lists, tuples and dicts; anything else is left out."""
     found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (list, tuple)):
-            found.extend(_tensors(value))
+            found.extend(tensors(value))
         elif isinstance(value, dict):
-            found.extend(_tensors(tuple(value.values())))
+            found.extend(tensors(tuple(value.values())))
     return found
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError
+from netadapt.network.soundness import require_sound
 from netadapt.zoo.factory import build
 from netadapt.zoo.spec import DEFAULT_SIZE, NetworkSpec
 from netadapt.zoo.user_code import call_factory, names_user_code
@@ -83,12 +84,7 @@ def _resolve_user_code(name: str, channels: int, size: int, weights: Path | None
     if weights is not None:
         load_weights(module, weights)
     module.eval()
-    try:
-        with torch.no_grad():  # not inference mode: parameters a lazy layer makes now must be trainable
-            module(example_input)
-    except Exception as error:  # the user's code may raise anything
-        shape = list(example_input.shape)
-        raise ModelError(f"{name!r}: the network fails on an input {shape}: {error}") from error
+    require_sound(repr(name), module, example_input)
     return ResolvedNetwork(module, example_input, name, pretrained=True)
 
 

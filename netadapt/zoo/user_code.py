@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netadapt.errors import ModelError
+from netadapt.errors import ModelError, reason_of
 from netadapt.zoo.spec import NETWORKS
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def call_factory(name: str) -> tuple[nn.Module, Tensor | None]:
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
         result = factory()
-    except Exception as error:  # the user's code may raise anything
-        raise ModelError(f"{name!r}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ModelError(f"{name!r}: {reason_of(error)}") from error
     return _module_and_input(name, result)
 
 
@@ -77,7 +77,10 @@ def _module_and_input(name: str, result: Any) -> tuple[nn.Module, Tensor | None]
 
 def _is_importable(module_name: str) -> bool:
     _add_current_directory()
-    return importlib.util.find_spec(module_name) is not None
+    try:
+        return importlib.util.find_spec(module_name) is not None
+    except ValueError:  # of a module that has none, such as __main__
+        return False
 
 
 def _add_current_directory() -> None:

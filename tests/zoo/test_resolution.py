@@ -86,7 +86,7 @@ def test_a_users_own_input_is_kept(user_module: str) -> None:
         ("number", "returned int"),
         ("broken", "RuntimeError: no luck"),
         ("absent", "AttributeError.*absent"),
-        ("plain", r"fails on an input \[1, 3, 224, 224\]"),
+        ("plain", r"cannot be run on an input of shape \[1, 3, 224, 224\]"),
     ],
 )
 def test_faults_of_a_users_factory_are_reported(user_module: str, factory: str, complaint: str) -> None:
