@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from netadapt import terminal
+from netadapt.progress import live_progress
 from netadapt.search.budget import Resources
 from netadapt.search.observer import Observer
 from netadapt.search.outcome import State
@@ -55,5 +56,5 @@ def shown(title: str) -> Iterator[Observer]:
     if not terminal.REMARKS.is_terminal:
         yield Lines()
         return
-    with terminal.live_progress() as progress:
+    with live_progress() as progress:
         yield progress

@@ -18,7 +18,7 @@ from netadapt.network.preprocessing import Place, is_in_model
 from netadapt.search.adapt import Adaptation
 from netadapt.search.budget import Pace, parse_budgets
 from netadapt.search.executors.workers import Workers
-from netadapt.search.observer import Observer
+from netadapt.search.observer import ANALYSIS, CONCLUSION, FINE_TUNE, Observer
 from netadapt.search.options import LONG_TERM, SHORT_TERM, Options, Predicted
 from netadapt.search.selection import Selection
 from netadapt.search.strategy import FAST, Strategy
@@ -135,11 +135,13 @@ def adapt(
     observer = observer or Observer()
     for remark in dataset.remarks:
         observer.note(f"{dataset.name}: {remark}")
+    observer.expect({FINE_TUNE: None, CONCLUSION: None})
+    observer.stage(ANALYSIS)
     network = analyse(
         called,
         model,
         example_input,
-        on_group=lambda group: observer.stage(f"trying to narrow {group}"),
+        on_group=observer.analysed,
     )
 
     give_back_memory()  # what the analysis left would count as taken

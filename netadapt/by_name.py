@@ -13,11 +13,12 @@ from netadapt.errors import DataError
 from netadapt.lut.predictor import Predictor
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
-from netadapt.measure.lock import OnWait
 from netadapt.network.network import AdaptableNetwork, analyse
+from netadapt.search.observer import ANALYSIS, Observer
 from netadapt.train.data import Dataset, load_dataset
 from netadapt.train.data.normalisation import Normalisation, normalised
 from netadapt.train.fit import require_fit
+from netadapt.zoo.factory import build
 from netadapt.zoo.resolution import ResolvedNetwork, resolve
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.user_code import names_user_code
@@ -34,8 +35,8 @@ def open_predictor(
     table: Path | None,
     classes: int | None = None,
     channels: int | None = None,
-    on_wait: OnWait | None = None,
     on_fallback: OnFallback | None = None,
+    observer: Observer | None = None,
 ) -> Iterator[Predictor]:
     """Open what the commands around the look-up table work on.
 
@@ -43,19 +44,25 @@ def open_predictor(
         NetAdaptError: the network, platform or table does not exist or cannot be used.
 
     """
-    with open_device(platform, on_wait, on_fallback) as device, Table.open(table) as opened:
-        yield Predictor(analysed(name, classes, channels), device, opened)
+    heard = observer or Observer()
+    with open_device(platform, heard.waiting, on_fallback) as device, Table.open(table) as opened:
+        network = analysed(name, classes, channels, heard)
+        yield Predictor(network, device, opened, on_progress=heard.measured, on_busy=heard.busy)
 
 
-def analysed(name: str, classes: int | None, channels: int | None) -> AdaptableNetwork:
-    """Return the network of this name with its channel groups and plan.
+def analysed(
+    name: str, classes: int | None, channels: int | None, observer: Observer | None = None
+) -> AdaptableNetwork:
+    """Return the network of this name with its channel groups and plan, which may take minutes.
 
     Raises:
         UnknownNameError, ModelError: it does not exist, or cannot be run.
 
     """
+    observer = observer or Observer()
     resolved = resolve(name, classes=classes, in_channels=channels)
-    return analyse(resolved.name, resolved.module, resolved.example_input)
+    observer.stage(ANALYSIS)
+    return analyse(resolved.name, resolved.module, resolved.example_input, observer.analysed)
 
 
 def load_network_and_data(
@@ -97,6 +104,24 @@ def load_judged_and_data(
 
     classifier, dataset = load_classifier_and_data(Path(model), data, normalisation)
     return ResolvedNetwork(classifier, torch.zeros(classifier.shape), model, pretrained=True), dataset
+
+
+def load_untrained_network_and_data(
+    name: str, data: str, normalisation: Normalisation | None, seed: int
+) -> tuple[ResolvedNetwork, Dataset]:
+    """A network to be trained, and the data set at the network's input size; a user's keeps the weights it comes with.
+
+    Raises:
+        UnknownNameError, ModelError, DataError: one of them does not exist or cannot be used, or they do not fit.
+
+    """
+    if names_user_code(name):
+        return load_network_and_data(name, data, None, normalisation)
+    spec = NetworkSpec.parse(name)
+    dataset = load_data(data, spec.size, normalisation)
+    module = build(spec, classes=len(dataset.classes), in_channels=dataset.channels, seed=seed)
+    example_input = torch.zeros(1, dataset.channels, spec.size, spec.size)
+    return ResolvedNetwork(module, example_input, str(spec), pretrained=False), dataset
 
 
 def load_data(data: str, size: int, normalisation: Normalisation | None, channels: int | None = None) -> Dataset:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -20,6 +20,7 @@ from netadapt.standard_output import only_results
 
 if TYPE_CHECKING:
     from netadapt.lut.predictor import Predictor
+    from netadapt.progress import LiveProgress
 
 app = typer.Typer(
     name="netadapt",
@@ -186,6 +187,7 @@ def adapt(
 
     from netadapt.api import adapt as adapt_network
     from netadapt.by_name import load_network_and_data
+    from netadapt.progress import live_progress
     from netadapt.search.trainer import Training
     from netadapt.train import Augmentation, TrainingOptions
     from netadapt.train.device import training_device
@@ -194,7 +196,7 @@ def adapt(
     training = TrainingOptions(lr, batch, augmentation=Augmentation(flip=flip), precision=precision)  # type: ignore[arg-type]
     short_term, long_term = Training(steps, training), Training(long_steps, replace(training, lr=long_lr))
     resolved, dataset = load_network_and_data(network, data, weights, normalisation)
-    with terminal.live_progress() as progress:
+    with live_progress() as progress:
         if not resolved.pretrained:
             progress.note(f"{network} has no bundled weights for {data} and none were given: it starts untrained")
         adapted = adapt_network(
@@ -254,15 +256,20 @@ def measure(
     for name in names:
         load_platform(name)
     arguments.check_models(models, weights, classes, channels)
+    from netadapt.progress import live_progress
+
     files = [_model(model, weights, classes, channels) for model in models]
-    with open_device(names[0], terminal.tell_wait, terminal.tell_fallback) as first:
+    with live_progress() as progress, open_device(names[0], progress.waiting, terminal.tell_fallback) as first:
+        progress.stage(f"measuring {' and '.join(models)}")
         if len(models) == len(names) == 1:
             costs, details = first.costs(files[0]), first.details(files[0])
-            terminal.print_measurements(models[0], costs, details, first.profile(files[0]) if profile else [], as_json)
+            layers = first.profile(files[0]) if profile else []
+            progress.finished({})
+            terminal.print_measurements(models[0], costs, details, layers, as_json)
             return
         # A board serves one client at a time, so two models on one platform are loaded by one device.
         other = (
-            open_device(names[1], terminal.tell_wait, terminal.tell_fallback) if len(names) > 1 else nullcontext(first)
+            open_device(names[1], progress.waiting, terminal.tell_fallback) if len(names) > 1 else nullcontext(first)
         )
         with other as second:
             comparison = compare_models(first, files[0], second, files[-1])
@@ -297,11 +304,12 @@ def tune(
         arguments.check_records(records)
     require_tvm()
     from netadapt.measure.tvm import tuning
+    from netadapt.progress import live_progress
 
     named = getattr(loaded.runtime, "tuning", None) or loaded.name
     path = records or records_path(named)
     content = model_bytes(_model(model, weights, classes, channels))
-    with terminal.live_progress() as progress:
+    with live_progress() as progress:
         results = tuning.tune(
             content, loaded, path, name=model, trials=trials, most_kernels=kernels, seed=seed, observer=progress
         )
@@ -374,7 +382,7 @@ def train(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a zoo network from scratch."""
+    """Train a network: one of the zoo from scratch, or yours from the weights that it comes with."""
     from netadapt import arguments
     from netadapt.outputs import WEIGHT_FILE, require_output
     from netadapt.train import check_dataset
@@ -386,13 +394,14 @@ def train(
     normalisation = parse_normalisation(mean, std)
     require_output(out, WEIGHT_FILE)
 
-    from netadapt import terminal, zoo
-    from netadapt.by_name import load_data
-    from netadapt.train import Augmentation, TrainingOptions, train_network
+    from netadapt import terminal
+    from netadapt.by_name import load_untrained_network_and_data
+    from netadapt.progress import live_progress
+    from netadapt.train import Augmentation, TrainingOptions, train_module
     from netadapt.train.device import training_device
 
     device = training_device(device)
-    dataset = load_data(data, zoo.NetworkSpec.parse(network).size, normalisation)
+    resolved, dataset = load_untrained_network_and_data(network, data, normalisation, seed)
     terminal.tell_remarks(dataset)
     options = TrainingOptions(
         lr,
@@ -402,19 +411,23 @@ def train(
         schedule="onecycle",
         precision=precision,  # type: ignore[arg-type]
     )
-    trained = train_network(
-        network,
-        dataset,
-        epochs=epochs,
-        options=options,
-        seed=seed,
-        out=out,
-        threads=threads,
-        device=device,
-        on_epoch=lambda epoch: terminal.REMARKS.print(
-            f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, hold-out {epoch.holdout.score:.2%}"
-        ),
-    )
+    with live_progress() as progress:
+        progress.stage(f"training {resolved.name}")
+        trained = train_module(
+            resolved.module,
+            resolved.name,
+            dataset,
+            epochs=epochs,
+            options=options,
+            seed=seed,
+            out=out,
+            threads=threads,
+            device=device,
+            on_epoch=lambda epoch: progress.say(
+                f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, hold-out {epoch.holdout.score:.2%}"
+            ),
+            on_batch=progress.trained,
+        )
     if as_json:
         terminal.print_json({"weights": str(out), "holdout": trained.holdout.totals, "test": trained.test.totals})
     else:
@@ -444,6 +457,7 @@ def evaluate(
     normalisation = parse_normalisation(mean, std)
 
     from netadapt.by_name import load_judged_and_data
+    from netadapt.progress import live_progress
     from netadapt.train import Classification
     from netadapt.train import evaluate as evaluate_module
     from netadapt.train.chance import near_chance
@@ -451,7 +465,9 @@ def evaluate(
     judged, dataset = load_judged_and_data(network, data, weights, normalisation)
     terminal.tell_remarks(dataset)
     images = getattr(dataset, split)
-    result = evaluate_module(judged.module, Classification(), images, dataset)
+    with live_progress() as progress:
+        progress.stage(f"evaluating {judged.name}")
+        result = evaluate_module(judged.module, Classification(), images, dataset)
     if judged.pretrained and (doubt := near_chance(result, images, dataset)):
         terminal.note(doubt)
     if as_json:
@@ -546,7 +562,6 @@ def platforms_check(platform: str, as_json: AsJson = False) -> None:
 @command(platforms_app, "setup")
 def platforms_setup(platform: str) -> None:
     """Get what a platform needs, into the user's cache folder. Can be stopped and started again."""
-    from netadapt import terminal
     from netadapt.measure.platform import load_platform
     from netadapt.measure.simulator.install import installed, set_up
 
@@ -558,7 +573,9 @@ def platforms_setup(platform: str) -> None:
     if present := installed():
         typer.echo(f"{loaded.name} is set up already, in {present.folder}")
         return
-    with terminal.live_progress() as progress:
+    from netadapt.progress import live_progress
+
+    with live_progress() as progress:
         present = set_up(progress.stage)
     typer.echo(f"{loaded.name} is set up, in {present.folder}")
 
@@ -577,18 +594,12 @@ def lut_build(
     _check_predictor(network, [platform], table, classes, channels)
     from netadapt import terminal
     from netadapt.lut.ahead import workloads_ahead
-    from netadapt.lut.fill import fill
 
-    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
+    with _progress_and_predictor(network, platform, table, classes, channels) as (progress, predictor):
         progress.stage("measuring layers")
         wanted = workloads_ahead(predictor.network.plan, predictor.allowed, points)
         path = predictor.table.path
-        report = fill(
-            predictor.table,
-            predictor.device,
-            wanted,
-            on_progress=lambda done, total, *_: progress.measured(done, total),
-        )
+        report = predictor.fill(wanted)
     if as_json:
         terminal.print_json(asdict(report))
     else:
@@ -626,11 +637,11 @@ def lut_show(
     from netadapt.by_name import analysed
     from netadapt.lut.stored import MissingEntriesError, stored_prediction
     from netadapt.measure.platform import load_platform
+    from netadapt.progress import live_progress
 
     loaded = load_platform(platform)
-    with terminal.live_progress() as progress, Table.open(table) as opened:
-        progress.stage("finding channel groups")
-        found = analysed(network, classes, channels)
+    with live_progress() as progress, Table.open(table) as opened:
+        found = analysed(network, classes, channels, progress)
         try:
             prediction = stored_prediction(found, loaded, opened, not no_correction)
         except MissingEntriesError as error:
@@ -656,13 +667,14 @@ def lut_compare(
     _check_predictor(network, platform, table, classes, channels)
     from netadapt import terminal
     from netadapt.lut.comparison import compare_layers
+    from netadapt.progress import live_progress
 
     with (
-        terminal.live_progress() as progress,
-        _predictor(network, first, table, classes, channels) as a,
-        _predictor(network, second, table, classes, channels) as b,
+        live_progress() as progress,
+        _predictor(network, first, table, classes, channels, progress) as a,
+        _predictor(network, second, table, classes, channels, progress) as b,
     ):
-        a.on_progress = b.on_progress = progress.measured
+        progress.stage("comparing")
         comparison = compare_layers(a, b)
     terminal.print_layer_comparison(network, comparison, as_json)
 
@@ -716,8 +728,8 @@ def lut_accuracy(
     from netadapt import terminal
     from netadapt.lut.accuracy import assess
 
-    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
-        predictor.on_progress = progress.measured
+    with _progress_and_predictor(network, platform, table, classes, channels) as (progress, predictor):
+        progress.expect({"measuring random-width networks": None})
         progress.stage("calibrating")
         correction = predictor.calibrate(not no_correction)
         progress.stage("measuring random-width networks")
@@ -731,10 +743,13 @@ def data_fetch(
     to: Annotated[Path | None, typer.Option(help="Where to put them; by default the user's data folder")] = None,
 ) -> None:
     """Fetch the full Fashion-MNIST: from a folder, the Debian package or its public address; checksums verified."""
+    from netadapt.progress import live_progress
     from netadapt.train import fetch_fashion_mnist
     from netadapt.train.data.fashion_mnist import user_folder
 
-    typer.echo(f"fashion-mnist is in {fetch_fashion_mnist(source, to or user_folder())}")
+    with live_progress() as progress:
+        folder = fetch_fashion_mnist(source, to or user_folder(), progress.stage, progress.counted)
+    typer.echo(f"fashion-mnist is in {folder}")
 
 
 @command(simulator_app)
@@ -747,7 +762,9 @@ def fidelity(
     from netadapt.measure.simulator.fidelity import assess, read_published
 
     boards = read_published(published)
-    with terminal.live_progress() as progress:
+    from netadapt.progress import live_progress
+
+    with live_progress() as progress:
         progress.stage("simulating whole networks")
         result = assess(boards, lambda network: _onnx_of(network, None, None, None), progress.measured)
     terminal.print_fidelity(result, as_json)
@@ -875,22 +892,35 @@ def _show_measured_layers(
     from netadapt import terminal
     from netadapt.lut.stored import prediction_of
 
-    with terminal.live_progress() as progress, _predictor(network, platform, table, classes, channels) as predictor:
-        predictor.on_progress = progress.measured
+    with _progress_and_predictor(network, platform, table, classes, channels) as (progress, predictor):
+        progress.stage("measuring layers and networks")
         correction = predictor.calibrate(corrected)
         prediction = prediction_of(predictor.estimator, predictor.network, correction)
     terminal.print_layers(network, predictor.device.platform, predictor.network.plan.unknown, prediction, as_json)
 
 
-def _predictor(
+@contextmanager
+def _progress_and_predictor(
     network: str, platform: str, table: Path | None, classes: int | None, channels: int | None
+) -> Iterator[tuple[LiveProgress, Predictor]]:
+    from netadapt.progress import live_progress
+
+    with live_progress() as progress, _predictor(network, platform, table, classes, channels, progress) as predictor:
+        yield progress, predictor
+
+
+def _predictor(
+    network: str,
+    platform: str,
+    table: Path | None,
+    classes: int | None,
+    channels: int | None,
+    progress: LiveProgress,
 ) -> AbstractContextManager[Predictor]:
     from netadapt import terminal
     from netadapt.by_name import open_predictor
 
-    return open_predictor(
-        network, platform, table, classes, channels, on_wait=terminal.tell_wait, on_fallback=terminal.tell_fallback
-    )
+    return open_predictor(network, platform, table, classes, channels, terminal.tell_fallback, progress)
 
 
 def main() -> None:

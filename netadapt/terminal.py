@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from netadapt.search.observer import Observer
 from netadapt.standard_output import write_result
 
 if TYPE_CHECKING:
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
     from netadapt.measure.platform import Platform
     from netadapt.measure.simulator.fidelity import Fidelity
     from netadapt.measure.tvm.tuning import Tuned
-    from netadapt.search.budget import Resources
-    from netadapt.search.outcome import Outcome, State
-    from netadapt.search.proposals import Proposal
     from netadapt.train.data.types import Dataset
 
 #: Progress and remarks go to standard error, so that results can be piped.
@@ -443,94 +437,3 @@ def tell_fallback(asked: str, reason: str, used: str) -> None:
     REMARKS.print(
         f"[bold red]platform {asked} is not available ({reason}); everything below is from {used}[/]", soft_wrap=True
     )
-
-
-def tell_wait(text: str) -> None:
-    """Say which process this one waits for."""
-    REMARKS.print(f"[dim]waiting for {escape(text)}[/]", soft_wrap=True)
-
-
-class LiveProgress(Observer):
-    """Shows one bar for the work in hand, and a line for each iteration done."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bar: TaskID | None = None
-        self._done = 0
-        self._total = 0
-        self._label = ""
-        self._best: Outcome | None = None
-
-    def stage(self, text: str) -> None:
-        """Begin a bar for something new."""
-        self._begin(text, None)
-
-    def note(self, text: str) -> None:
-        """Say it above the bar."""
-        self._progress.console.print(f"[dim]note: {escape(text)}[/]", soft_wrap=True)
-
-    def waiting(self, text: str) -> None:
-        """Show for whom this process waits until something else is shown."""
-        self._update(f"{self._label}, waiting for {text}", self._done, self._total)
-
-    def measured(self, done: int, total: int) -> None:
-        """Move on the bar of a measuring stage, or say that the next step is being measured for."""
-        self._update(f"{self._label}, measuring", done, total)
-
-    def iteration(self, state: State, limits: Resources, proposals: Sequence[Proposal], iterations: int) -> None:
-        """Begin the bar of all iterations, in proposals."""
-        self._done = state.iteration * len(proposals)
-        self._total = max(iterations, state.iteration + 1) * len(proposals)
-        # A search can take more: what was measured above the budget is searched further.
-        self._label = f"iteration {state.iteration + 1} of {max(iterations, state.iteration + 1)}"
-        self._best = None
-        self._update(self._label, self._done, self._total)
-
-    def proposal(self, outcome: Outcome, done: int, total: int) -> None:
-        """Count a proposal and remember the best one."""
-        if outcome.dropped:
-            self.note(f"proposal {outcome.proposal.group} dropped: {outcome.dropped}")
-        elif self._best is None or outcome.score > self._best.score:
-            self._best = outcome
-        best = f"{self._best.score:.2%} with {self._best.proposal.group}" if self._best else "none yet"
-        text = f"{self._label}, proposal {done} of {total}, best {best}"
-        self._update(text, self._done + done, self._total)
-
-    def accepted(self, state: State, narrowed: Mapping[str, int]) -> None:
-        """Leave a line for the iteration."""
-        costs = ", ".join(f"{metric} {amount(metric, value)}" for metric, value in state.resources.items())
-        changes = ", ".join(f"{group} to {width}" for group, width in narrowed.items())
-        self._label = f"iteration {state.iteration + 1}"
-        self._progress.console.print(
-            f"iteration {state.iteration}: {changes}, hold-out {state.score:.2%}, predicted {costs}",
-            soft_wrap=True,
-        )
-
-    def trained(self, step: int, steps: int, loss: float) -> None:
-        """Move on the bar of the long-term fine-tune."""
-        self._update(f"{self._label}, loss {loss:.3f}", step, steps)
-
-    def finished(self, summary: Mapping[str, object]) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._progress.remove_task(self._bar)
-            self._bar = None
-
-    def _begin(self, text: str, total: int | None) -> TaskID:
-        if self._bar is not None:
-            self._progress.remove_task(self._bar)
-        self._label = text
-        self._bar = self._progress.add_task(text, total=total)
-        return self._bar
-
-    def _update(self, text: str, done: int, total: int) -> None:
-        bar = self._bar if self._bar is not None else self._begin(text, total)
-        self._progress.update(bar, description=text, completed=done, total=total)
-
-
-@contextmanager
-def live_progress() -> Iterator[LiveProgress]:
-    """A progress display on standard error while the block runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=REMARKS, transient=True) as progress:
-        yield LiveProgress(progress)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from netadapt.lut.calibration import Calibrator
 from netadapt.lut.costs import MeasuredCosts
 from netadapt.lut.estimator import Correction, Estimator
+from netadapt.lut.fill import FillReport, fill
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.network.export import to_onnx
 from netadapt.network.network import AdaptableNetwork
+from netadapt.network.workload import Workload
 
 
 def allowed_widths(network: AdaptableNetwork, device: Device) -> dict[str, Sequence[int]]:
@@ -43,18 +45,24 @@ class Predictor:
     @cached_property
     def costs(self) -> MeasuredCosts:
         """Entries of the table, measured where it lacks them."""
-        return MeasuredCosts(
-            self.table,
-            self.device,
-            self.metric,
-            on_progress=lambda done, total, *_: self.on_progress(done, total),
-            on_busy=self.on_busy,
-        )
+        return MeasuredCosts(self.table, self.device, self.metric, on_progress=self._hear, on_busy=self.on_busy)
 
     @cached_property
     def estimator(self) -> Estimator:
         """Predicts the network at any allowed widths; without a correction until it is given one."""
         return Estimator(self.network.plan, self.allowed, self.costs)
+
+    def fill(self, workloads: Iterable[Workload]) -> FillReport:
+        """Measure the workloads that the table lacks; see `netadapt.lut.fill.fill`.
+
+        Raises:
+            UnknownNameError, MeasurementError, TableError: see there.
+
+        """
+        return fill(self.table, self.device, workloads, self.metric, self._hear)
+
+    def _hear(self, done: int, total: int, *_: object) -> None:
+        self.on_progress(done, total)
 
     def export(self, widths: Mapping[str, int]) -> bytes:
         """The ONNX model of the network narrowed to `widths`, for measuring: its weights are not the best ones."""

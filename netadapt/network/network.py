@@ -22,6 +22,9 @@ from netadapt.network.trace import Trace, trace
 _OUTPUT_TOLERANCE = 1e-3
 _TRIAL_SEED = 0
 
+OnGroup = Callable[[str, int, int], None]
+"""Hears the name of a channel group that is about to be tried, how many were before it, and of how many."""
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -74,7 +77,7 @@ def analyse(
     name: str,
     module: nn.Module,
     example_input: Tensor,
-    on_group: Callable[[str], None] | None = None,
+    on_group: OnGroup | None = None,
 ) -> AdaptableNetwork:
     """Find the channel groups of `module`, prove each by a trial narrowing, and fit the plan.
 
@@ -90,7 +93,7 @@ def analyse(
     except Exception as error:
         raise ModelError(f"{name} cannot be copied: {reason_of(error)}") from error
     require_sound(name, copied, example_input)
-    return _Analysis(name, copied, example_input, on_group or (lambda group: None)).run()
+    return _Analysis(name, copied, example_input, on_group or (lambda group, done, total: None)).run()
 
 
 def observe(module: nn.Module, example_input: Tensor, widths: Mapping[str, int]) -> Observation:
@@ -109,7 +112,7 @@ class _TrialError(Exception):
 
 
 class _Analysis:
-    def __init__(self, name: str, module: nn.Module, example_input: Tensor, on_group: Callable[[str], None]) -> None:
+    def __init__(self, name: str, module: nn.Module, example_input: Tensor, on_group: OnGroup) -> None:
         self._name = name
         self._module = module
         self._example_input = example_input
@@ -120,8 +123,8 @@ class _Analysis:
         found, left_out = self._find_groups()
         groups: dict[str, ChannelGroup] = {}
         observations: dict[str, Observation] = {}
-        for group in found:
-            self._on_group(group.name)
+        for number, group in enumerate(found):
+            self._on_group(group.name, number, len(found))
             try:
                 observation = self._try(group)
                 fit_plan(self._at_original({group.name: group.width}), {group.name: observation})

@@ -32,7 +32,7 @@ from netadapt.search.judging import Judge
 from netadapt.search.making import ProposalMaker
 from netadapt.search.measured import MeasuredNetworks
 from netadapt.search.metrics import Counted, Estimated, Metric
-from netadapt.search.observer import Observer
+from netadapt.search.observer import CALIBRATION, CONCLUSION, EVALUATION, FINE_TUNE, Observer
 from netadapt.search.options import Options
 from netadapt.search.outcome import State
 from netadapt.search.proposals import predict
@@ -47,6 +47,11 @@ from netadapt.train.loop import evaluate, fine_tune
 from netadapt.train.memory import give_back_memory
 from netadapt.train.task import Classification, Evaluation, Task
 from netadapt.zoo.weight_files import save_weights
+
+#: To train on an image takes about so many times as long as to evaluate it: forward, and backward for two gradients.
+_TRAINING_COST = 3.0
+#: About how long the two networks of the end are measured.
+_MEASURING_S = 30.0
 
 
 @dataclass
@@ -122,6 +127,7 @@ class Adaptation:
         """Calibrate and evaluate the original; or read what an earlier part of this run found."""
         event = folder.last("started") or self._start(folder)
         apply_corrections(folder, self._estimators)
+        self.observer.expect(self._foreseen(event["seconds"] / len(self.dataset.holdout)))
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))
         return state, self._schedule(state.resources, self.options.budgets)
 
@@ -131,7 +137,7 @@ class Adaptation:
         within = [budget for budget in self.options.budgets if budget.metric in COUNTED]
         self._schedule(predict(counted, self.network.widths), within)
         if self._predictors:
-            self.observer.stage("measuring the original network")
+            self.observer.stage(CALIBRATION)
         corrected = self.options.correction
         corrections = {metric: predictor.calibrate(corrected) for metric, predictor in self._predictors.items()}
         for metric, correction in corrections.items():
@@ -142,7 +148,7 @@ class Adaptation:
                 )
         resources = predict(self._metrics, self.network.widths)
         self._schedule(resources, self.options.budgets)
-        self.observer.stage("evaluating the original network")
+        self.observer.stage(EVALUATION)
         started = time.perf_counter()
         holdout = self._evaluate_before_workers(self.dataset.holdout)
         seconds = time.perf_counter() - started
@@ -163,6 +169,15 @@ class Adaptation:
             seconds=seconds,
             corrections={metric: asdict(correction) for metric, correction in corrections.items()},
         )
+
+    def _foreseen(self, seconds_per_image: float) -> dict[str, float | None]:
+        """About how long the stages after the search take, by how long the original takes to evaluate an image."""
+        training = self.options.long_term
+        trained, tested = training.steps * training.options.batch_size, 2 * len(self.dataset.test)
+        return {
+            FINE_TUNE: _TRAINING_COST * trained * seconds_per_image,
+            CONCLUSION: tested * seconds_per_image + _MEASURING_S,
+        }
 
     def _schedule(self, resources: Resources, budgets: Sequence[Budget]) -> Schedule:
         """The way from `resources` down to the budgets.
@@ -245,7 +260,7 @@ class Adaptation:
         return replace(state, score=event["score"], loss=event["loss"], weights=_adapted_weights(folder))
 
     def _fine_tune(self, folder: RunFolder, state: State) -> dict[str, Any]:
-        self.observer.stage("long-term fine-tune")
+        self.observer.stage(FINE_TUNE)
         module = load_network(self.network, state.widths, state.weights)
         training = self.options.long_term
         started = time.perf_counter()
@@ -266,7 +281,7 @@ class Adaptation:
         return folder.record("fine-tuned", score=holdout.score, loss=holdout.loss, seconds=seconds)
 
     def _conclude(self, folder: RunFolder, original: State, final: State, schedule: Schedule) -> dict[str, Any]:
-        self.observer.stage("testing and measuring original and adapted network")
+        self.observer.stage(CONCLUSION)
         modules = [load_network(self.network, state.widths, state.weights) for state in (original, final)]
         # The only time that the test split is read.
         started = time.perf_counter()
@@ -311,7 +326,7 @@ class Adaptation:
         """One for each metric of the platform that is to be predicted: measuring for others would tell nothing."""
         limited = {budget.metric for budget in self.options.budgets}
         return {
-            metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured, self.observer.note)
+            metric: Predictor(self.network, self.device, self.table, metric, self.observer.measured, self.observer.busy)
             for metric in self.device.platform.metrics
             if metric in limited or self.options.predicted == "all"
         }

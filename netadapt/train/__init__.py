@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from netadapt.train.data import Dataset, Split, check_dataset, load_dataset
     from netadapt.train.fetch import fetch_fashion_mnist
     from netadapt.train.loop import TrainingOptions, evaluate, fine_tune
-    from netadapt.train.recipe import Epoch, TrainedNetwork, train_network
+    from netadapt.train.recipe import Epoch, TrainedNetwork, train_module, train_network
     from netadapt.train.task import Classification, Evaluation, Task
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "fetch_fashion_mnist",
     "fine_tune",
     "load_dataset",
+    "train_module",
     "train_network",
 ]
 
@@ -39,7 +40,7 @@ _HOMES = {
     "data": ("Dataset", "Split", "check_dataset", "load_dataset"),
     "fetch": ("fetch_fashion_mnist",),
     "loop": ("TrainingOptions", "evaluate", "fine_tune"),
-    "recipe": ("Epoch", "TrainedNetwork", "train_network"),
+    "recipe": ("Epoch", "TrainedNetwork", "train_module", "train_network"),
     "task": ("Classification", "Evaluation", "Task"),
 }
 

@@ -57,7 +57,18 @@ _Getter = Callable[[Path], Path]
 """Brings the files into a scratch folder and returns the folder they lie in."""
 
 
-def fetch_fashion_mnist(source: Path | None, destination: Path) -> Path:
+OnStage = Callable[[str], None]
+"""Hears what is being tried."""
+OnBytes = Callable[[int, int], None]
+"""Hears how many bytes have been downloaded, of how many."""
+
+
+def fetch_fashion_mnist(
+    source: Path | None,
+    destination: Path,
+    on_stage: OnStage = lambda text: None,
+    on_bytes: OnBytes = lambda done, total: None,
+) -> Path:
     """Put the four checked files into folder ``destination`` and return it; nothing is done if they are there.
 
     ``source`` is a folder that has them. Without it, tried in this order: where the Debian package is installed, that
@@ -82,12 +93,14 @@ def fetch_fashion_mnist(source: Path | None, destination: Path) -> Path:
     getters: dict[str, _Getter] = {
         f"folder {SYSTEM_FOLDER}": partial(_from_folder, SYSTEM_FOLDER),
         f"Debian package {_PACKAGE}": _from_debian,
-        _ADDRESS: _from_address,
+        _ADDRESS: partial(_from_address, on_bytes),
     }
     if source is not None:
         getters = {f"folder {source}": partial(_from_folder, source)}
     failures = []
     for title, getter in getters.items():
+        if source is None:
+            on_stage(f"Fashion-MNIST from {title}")
         try:
             _fetch(getter, destination)
         except DataError as error:
@@ -152,26 +165,33 @@ def _run(command: list[str], folder: Path) -> None:
         raise DataError(f"{' '.join(command[:2])} failed: {error}") from error
 
 
-def _from_address(scratch: Path) -> Path:
+def _from_address(on_bytes: OnBytes, scratch: Path) -> Path:
     deadline = time.monotonic() + _DOWNLOAD_LIMIT_S
+    done, total = 0, sum(published.size for published in PUBLISHED.values())
     for name, published in PUBLISHED.items():
         try:
             with urllib.request.urlopen(_ADDRESS + name, timeout=_CONNECT_TIMEOUT_S) as response:
-                content = _read_all(response, published.size, deadline)
+                content = _read_all(response, published.size, deadline, partial(_add, on_bytes, done, total))
         except (OSError, http.client.HTTPException) as error:
             raise DataError(f"{name} could not be downloaded: {error}") from error
         actual = hashlib.sha256(content).hexdigest()
         if actual != published.sha256:
             raise DataError(f"{name} as downloaded has SHA-256 {actual}, expected {published.sha256}; it was discarded")
         (scratch / name).write_bytes(content)
+        done += published.size
     return scratch
 
 
-def _read_all(response: http.client.HTTPResponse, size: int, deadline: float) -> bytes:
+def _add(on_bytes: OnBytes, before: int, total: int, size: int) -> None:
+    on_bytes(before + size, total)
+
+
+def _read_all(response: http.client.HTTPResponse, size: int, deadline: float, on_size: Callable[[int], None]) -> bytes:
     """Read to the end of what should be ``size`` bytes, however slowly or endlessly they come."""
     content = bytearray()
     while chunk := response.read1(_CHUNK):
         content += chunk
+        on_size(len(content))
         if len(content) > size:
             raise DataError(f"the download is larger than the {size:,} bytes that it should be; it was discarded")
         if time.monotonic() > deadline:

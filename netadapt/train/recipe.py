@@ -20,6 +20,9 @@ from netadapt.zoo.factory import build
 from netadapt.zoo.spec import NetworkSpec
 from netadapt.zoo.weight_files import save_weights
 
+OnBatch = Callable[[int, int, float], None]
+"""Hears how many batches are done, of how many, and the loss of the last one."""
+
 SMOOTHED = Classification(label_smoothing=0.05)
 """Classification from scratch: a little smoothing keeps a small network from growing over-confident."""
 
@@ -55,6 +58,7 @@ def train_network(
     device: str = CPU,
     task: Classification = SMOOTHED,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> TrainedNetwork:
     """Train zoo network ``name`` from scratch on ``dataset`` and write its weights to ``out`` (safetensors).
 
@@ -69,14 +73,55 @@ def train_network(
 
     """
     spec = NetworkSpec.parse(name)
-    steps_per_epoch = _steps_per_epoch(spec, dataset, options)
-    module = build(spec, classes=len(dataset.classes), in_channels=dataset.channels, seed=seed)
-    facts = _facts(spec, dataset, options, task, seed)
+    _require_size(spec, dataset)
+    return train_module(
+        build(spec, classes=len(dataset.classes), in_channels=dataset.channels, seed=seed),
+        str(spec),
+        dataset,
+        epochs=epochs,
+        options=options,
+        seed=seed,
+        out=out,
+        threads=threads,
+        device=device,
+        task=task,
+        on_epoch=on_epoch,
+        on_batch=on_batch,
+    )
+
+
+def train_module(
+    module: nn.Module,
+    name: str,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    options: TrainingOptions,
+    seed: int,
+    out: Path,
+    threads: int = 1,
+    device: str = CPU,
+    task: Classification = SMOOTHED,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_batch: OnBatch | None = None,
+) -> TrainedNetwork:
+    """Train any classifier in place, from the weights that it has; else as `train_network`.
+
+    Raises:
+        DataError: the training part is smaller than a batch.
+        NonFiniteLossError: the training diverged.
+
+    """
+    steps_per_epoch = _steps_per_epoch(dataset, options)
+    steps = epochs * steps_per_epoch
+    facts = _facts(name, dataset, options, task, seed)
     partial = out.with_name(out.name + ".partial")
     losses: list[float] = []
 
     def on_step(steps_done: int, loss: float) -> None:
         losses.append(loss)
+        if on_batch is not None:
+            on_batch(steps_done, steps, loss)
         if steps_done % steps_per_epoch:
             return
         number = steps_done // steps_per_epoch
@@ -87,7 +132,6 @@ def train_network(
         losses.clear()
 
     with _threads(threads):
-        steps = epochs * steps_per_epoch
         fine_tune(module, task, dataset, steps=steps, options=options, seed=seed, on_step=on_step, device=device)
         module.eval()
         holdout = evaluate(module, task, dataset.holdout, dataset, device=device)
@@ -98,10 +142,13 @@ def train_network(
     return TrainedNetwork(module, holdout, test, out)
 
 
-def _steps_per_epoch(spec: NetworkSpec, dataset: Dataset, options: TrainingOptions) -> int:
+def _require_size(spec: NetworkSpec, dataset: Dataset) -> None:
     height, width = dataset.train.size
     if (height, width) != (spec.size, spec.size):
         raise DataError(f"{dataset.name} was loaded at {height} x {width}, but {spec} takes {spec.size} x {spec.size}")
+
+
+def _steps_per_epoch(dataset: Dataset, options: TrainingOptions) -> int:
     steps = len(dataset.train) // options.batch_size
     if steps == 0:
         raise DataError(
@@ -111,11 +158,9 @@ def _steps_per_epoch(spec: NetworkSpec, dataset: Dataset, options: TrainingOptio
     return steps
 
 
-def _facts(
-    spec: NetworkSpec, dataset: Dataset, options: TrainingOptions, task: Classification, seed: int
-) -> dict[str, object]:
+def _facts(name: str, dataset: Dataset, options: TrainingOptions, task: Classification, seed: int) -> dict[str, object]:
     return {
-        "network": str(spec),
+        "network": name,
         "data": dataset.name,
         "classes": list(dataset.classes),
         "channels": dataset.channels,

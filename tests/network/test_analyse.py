@@ -25,10 +25,10 @@ def test_plan_and_widths_of_a_network_by_hand() -> None:
 
 
 def test_groups_are_tried_in_the_order_of_the_layers_and_announced() -> None:
-    announced: list[str] = []
+    announced: list[tuple[str, int, int]] = []
     net = nn.Sequential(Conv(3, 4, 1), nn.ReLU(), Conv(4, 6, 1), head(6))
-    network = analyse("net", net, image(), on_group=announced.append)
-    assert announced == ["0", "2", "3.2"]
+    network = analyse("net", net, image(), on_group=lambda *told: announced.append(told))
+    assert announced == [("0", 0, 3), ("2", 1, 3), ("3.2", 2, 3)]
     assert list(network.groups) == ["0", "2"]
 
 

@@ -325,7 +325,7 @@ class Observer(Protocol):
         """Something that the user should know."""
 
     def waiting(self, text: str) -> None:
-        """Another process is measuring, which this one waits for."""
+        """Another process is measuring; called at once and every few seconds until it is this one's turn."""
 
     def measured(self, done: int, total: int) -> None:
         """So many measurements of this stage are done."""
@@ -397,20 +397,27 @@ def tune(
         tuning = _Tuning(cast(TuningDevice, opened), target, observer)
         observer.stage("measuring kernels")
         functions = tuning.slowest(functions, most_kernels)
-        results = []
-        for number, function in enumerate(functions, 1):
+        results: list[Tuned] = []
+        observer.stage(f"tuning {len(functions)} kernels")
+        for number, function in enumerate(functions):
             known = Functions(_records(path, platform, target).kernels).find(function.function)
             if known and known.trials >= trials:
                 results.append(Tuned(known, function.calls, new=False))
                 continue
-            observer.stage(f"kernel {number} of {len(functions)}, {function.name}")
-            kernel = tuning.tuned(function, partial(make_search, function.function, target, trials, seed), trials)
+            counter = partial(_count, observer, number * trials, len(functions) * trials)
+            kernel = tuning.tuned(
+                function, partial(make_search, function.function, target, trials, seed), trials, counter
+            )
             if known:
                 kernel = kernel.model_copy(update={"workload": known.workload})
             # Read again: another process may tune other kernels meanwhile.
             _records(path, platform, target).with_kernel(kernel).write(path)
             results.append(Tuned(kernel, function.calls, new=True))
     return results
+
+
+def _count(observer: Observer, before: int, total: int, made: int) -> None:
+    observer.measured(before + made, total)
 
 
 class _Tuning:
@@ -430,7 +437,9 @@ class _Tuning:
             self._observer.measured(done, len(functions))
         return sorted(functions, key=lambda function: -costs_ns[function.name])[:most]
 
-    def tuned(self, function: FusedFunction, search: Callable[[], Search], trials: int) -> TunedKernel:
+    def tuned(
+        self, function: FusedFunction, search: Callable[[], Search], trials: int, on_trial: Callable[[int], None]
+    ) -> TunedKernel:
         """Try candidates for a function, and compare the best one with our kernel."""
         example = function.example()
         ours = self._checked(function, example, self._our_kernel(function))
@@ -443,7 +452,7 @@ class _Tuning:
                 cost_ns = self._trial_ns(function, example, candidate)
                 costs_ns.append(cost_ns)
                 made, wrong = made + 1, wrong + (cost_ns is None)
-                self._observer.measured(made, trials)
+                on_trial(made)
                 if cost_ns is not None and (best_ns is None or cost_ns < best_ns):
                     best, best_ns = candidate, cost_ns
             searching.tell(costs_ns)
