@@ -132,9 +132,7 @@ def load_data(data: str, size: int, normalisation: Normalisation | None, channel
 
     """
     dataset = load_dataset(data, size, channels)
-    if normalisation in (None, (dataset.mean, dataset.std)):
-        return dataset
-    return normalised(dataset, *normalisation)
+    return normalised(dataset, *normalisation) if normalisation else dataset
 
 
 def trained_with(weights: Path | None) -> Normalisation | None:

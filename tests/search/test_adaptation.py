@@ -68,6 +68,10 @@ class Ledger(Observer):
         self.scores: list[dict[str, float]] = []
         self.chosen: list[str] = []
         self.costs: list[dict[str, float]] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def iteration(self, state: State, *rest: object) -> None:
         self.scores.append({})
@@ -88,6 +92,8 @@ def test_each_iteration_accepts_its_most_accurate_proposal_within_the_limit(
     small_adaptation(device, table, tmp_path, small_options(), observer=ledger).run()
     for scores, chosen in zip(ledger.scores, ledger.chosen, strict=True):
         assert scores[chosen] == max(scores.values())
+    # The network is untrained, as one with wrong weights is.
+    assert any("near chance" in note for note in ledger.notes)
     # The first of three steps with decay 0.96: half of 384,064, divided by 1 + 0.96 + 0.96 squared.
     assert ledger.costs[0]["macs"] <= 384_064 - 192_032 / 2.8816
 

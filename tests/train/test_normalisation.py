@@ -26,6 +26,11 @@ def test_given_values_replace_the_data_sets_own() -> None:
     assert not dataset().given_normalisation
 
 
+def test_a_data_sets_own_values_change_nothing() -> None:
+    own = dataset()
+    assert normalised(own, (0.1,), (0.2,)) is own
+
+
 def test_one_value_is_for_all_channels() -> None:
     changed = normalised(dataset(), (0.5,), (0.25,))
     assert (changed.mean, changed.std) == ((0.5,) * 3, (0.25,) * 3)

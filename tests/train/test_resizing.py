@@ -84,13 +84,14 @@ def test_the_name_says_how_photos_were_resized(tmp_path: Path, asked: str, done:
 
 def test_remarks_say_order_of_classes_parts_and_resizing(tmp_path: Path) -> None:
     write_classes(tmp_path, stripes())
-    classes, parts, resizing = load_dataset(f"folder:{tmp_path}", 8).remarks
+    classes, parts, resizing, few = load_dataset(f"folder:{tmp_path}", 8).remarks
     assert classes.endswith("0 10, 1 2, 2 B, 3 a, 4 b")
     assert parts.startswith("5 images to train on; 5 held out of the training images")
     assert "5 to test" in parts
     assert "central square" in resizing
     assert "8 x 8" in resizing
     assert "resize=crop|pad|squash" in resizing
+    assert few.startswith("only 5 images are held out, so each is 20.0% of the accuracy")
 
 
 def test_photos_are_read_with_the_channels_that_are_asked_for(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _SMALLEST_STD = 1 / 255  # a channel without any contrast must not divide by zer
 _READABLE_CHANNELS = (1, 3)
 _CLASSES_SHOWN = 20
 _RESIZE_MARK = ",resize="
+_FEW_TO_CHOOSE_BY = 100  # held-out images; with fewer, one is more than a point of accuracy
 
 
 def parse(text: str) -> tuple[Path, Resize]:
@@ -58,13 +59,13 @@ def load(folder: Path, size: int, resize: Resize = DEFAULT, channels: int | None
     train, test = splits if len(splits) == 2 else take_out(splits[0], _TEST_SHARE)
     train, holdout = split_holdout(train)
     mean, std = _statistics(train.images)
-    colours = "grey" if channels == 1 else "RGB"
     remarks = (
         _remark_on_classes(classes),
         f"{len(train)} images to train on; {len(holdout)} held out of the training images to choose networks by, "
         f"a tenth but one a class at least; {len(test)} to test at the end, {_origin_of_test(folder, splits)}",
-        f"each photo is read as {colours} and {WORDS[resize].format(size=size)}; choose otherwise with "
-        f"--data folder:PATH{_RESIZE_MARK}{'|'.join(RESIZES)}",
+        f"each photo is read as {'grey' if channels == 1 else 'RGB'} and {WORDS[resize].format(size=size)}; choose "
+        f"otherwise with --data folder:PATH{_RESIZE_MARK}{'|'.join(RESIZES)}",
+        *_remark_on_few(holdout),
     )
     name = f"folder:{folder}{_RESIZE_MARK}{resize}"
     return Dataset(name, classes, channels, mean, std, train, holdout, test, resize, remarks)
@@ -76,6 +77,15 @@ def _remark_on_classes(classes: tuple[str, ...]) -> str:
     return (
         f"{len(classes)} classes in the order of their folders' names, as the network's outputs must be: {shown}{more}"
     )
+
+
+def _remark_on_few(holdout: Split) -> list[str]:
+    if len(holdout) >= _FEW_TO_CHOOSE_BY:
+        return []
+    return [
+        f"only {len(holdout)} images are held out, so each is {1 / len(holdout):.1%} of the accuracy that networks are "
+        "chosen by; more photos make better choices"
+    ]
 
 
 def _origin_of_test(folder: Path, splits: list[Split]) -> str:

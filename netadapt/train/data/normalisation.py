@@ -30,11 +30,15 @@ def parse_normalisation(mean: str | None, std: str | None) -> Normalisation | No
 def normalised(dataset: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
     """Return the data set with another ``mean`` and ``std``, for pixels scaled to 0..1; one value is for all channels.
 
+    It is the same data set if these are its own.
+
     Raises:
         OptionError: their number is not that of the channels, or they cannot be those of pixels scaled to 0..1.
 
     """
     mean, std = each_channel(mean, std, dataset.channels)
+    if (mean, std) == (dataset.mean, dataset.std):
+        return dataset
     remark = f"normalised with mean {_listed(mean)} and std {_listed(std)}, not with its own"
     return replace(dataset, mean=mean, std=std, given_normalisation=True, remarks=(*dataset.remarks, remark))
 
