@@ -27,7 +27,6 @@ app = typer.Typer(
     cls=OneLineErrors,
     help="Shrink a pre-trained CNN to what a device can afford, guided by measured costs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 platforms_app = typer.Typer(help="Devices to measure on.", no_args_is_help=True)

@@ -19,7 +19,7 @@ from netadapt.search.trainer import ProposalTrainer
 from netadapt.train import Classification, TrainingOptions, load_dataset
 from netadapt.zoo.weight_files import save_weights
 
-pytest.importorskip("ray", reason="Ray is not installed; pip install 'netadapt[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed; pip install '.[ray]'")
 
 NAME, DATA = "mobilenet_v1:0.25@32", "fashion-mnist-mini"
 PROPOSALS, STEPS, ROUNDS = 8, 40, 3

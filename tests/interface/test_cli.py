@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import netadapt
 from netadapt.cli import EXIT_ABOVE_BUDGET, EXIT_ERROR, app
 from netadapt.measure.lock import MeasuringLock, machine_lock_path
 from netadapt.zoo.spec import NetworkSpec
@@ -34,6 +36,28 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     code = f"import sys, netadapt.cli; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
+
+
+def test_the_package_is_a_command_too_and_shells_can_complete_it() -> None:
+    environment = {
+        **os.environ,
+        "_NETADAPT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "netadapt lut ",
+        "COMP_CWORD": "2",
+    }
+    code = "from netadapt.cli import app; app(prog_name='netadapt')"
+    run_it = {"capture_output": True, "text": True, "check": True}
+    completed = subprocess.run([sys.executable, "-c", code], env=environment, **run_it).stdout.split()
+    assert {"build", "show", "compare", "export", "import", "accuracy"} == set(completed)
+    assert "Usage: " in subprocess.run([sys.executable, "-m", "netadapt", "lut", "--help"], **run_it).stdout
+
+
+def test_the_package_shows_what_it_offers_and_is_light() -> None:
+    code = "import sys, netadapt; print('torch' in sys.modules, netadapt.Task.__name__, netadapt.Table.__name__)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "False Task Table\n"
+    assert {"adapt", "AdaptedNetwork", "open_device", "Measurement", "errors", "Dataset"} <= set(dir(netadapt))
+    assert all(hasattr(netadapt, name) for name in dir(netadapt))
 
 
 def test_every_command_has_a_help_text() -> None:
@@ -195,6 +219,31 @@ def make():
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
     ), torch.zeros(1, 1, 32, 32)
 """
+
+
+def test_a_users_network_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_trained.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    # 17 batches.
+    trained = run(
+        *[
+            "train",
+            "my_trained:make",
+            "--data",
+            "fashion-mnist-mini",
+            "--epochs",
+            "1",
+            "--batch",
+            "500",
+            "--out",
+            "w.safetensors",
+        ]
+    )
+    assert trained.exit_code == 0, trained.output
+    assert "epoch 1 of 1: loss" in trained.stderr
+    assert "w.safetensors: test accuracy" in trained.stdout
+    evaluated = ["evaluate", "my_trained:make", "--data", "fashion-mnist-mini", "--weights", "w.safetensors"]
+    assert run_json(*evaluated)["score"] > 0.2
 
 
 def test_a_users_network_that_gets_stuck_above_its_budget_has_an_exit_code_of_its_own(

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,17 @@ def test_the_wheel_carries_platforms_data_and_weights(contents: set[str]) -> Non
 def test_the_wheel_carries_nothing_else(contents: set[str]) -> None:
     folders = {name.split("/")[0] for name in contents}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"netadapt"}
+
+
+def test_no_text_advises_to_install_from_an_index_that_does_not_have_it() -> None:
+    advising = [
+        path
+        for folder in ("netadapt", "docs")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".md") and re.search(r"pip install '?netadapt\b", path.read_text())
+    ]
+    assert advising == []
+    assert "pip install netadapt" not in (ROOT / "README.md").read_text()
 
 
 def test_what_the_readme_says_to_type_exists() -> None:

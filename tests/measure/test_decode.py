@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("capstone", reason="the decoder needs Capstone's library: pip install netadapt[test]")
+pytest.importorskip("capstone", reason="the decoder needs Capstone's library: pip install '.[test]'")
 if shutil.which("cc") is None:
     pytest.skip("the decoder needs a C compiler named cc", allow_module_level=True)
 

@@ -27,7 +27,7 @@ from netadapt.search.observer import Observer
 from netadapt.search.outcome import Order, Outcome
 from netadapt.train.task import Classification
 
-pytest.importorskip("ray", reason="Ray is not installed; pip install 'netadapt[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed; pip install '.[ray]'")
 pytestmark = pytest.mark.timeout(300)
 
 LARGE = 60_000_000

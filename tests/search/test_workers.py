@@ -40,7 +40,7 @@ def test_processes_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", _no_version)
-    with pytest.raises(RunError, match=r"Ray is not installed; pip install 'netadapt\[ray\]'"):
+    with pytest.raises(RunError, match=r"Ray is not installed; pip install '\.\[ray\]' in a clone of netadapt"):
         Workers(2, LOCAL).require()
 
 
@@ -69,5 +69,5 @@ def test_an_address_that_nobody_listens_at_is_told(monkeypatch: pytest.MonkeyPat
 def test_a_client_without_grpc_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: "2.60.0")
     monkeypatch.setattr(workers_module, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r"needs grpcio; pip install 'netadapt\[ray\]'"):
+    with pytest.raises(RunError, match=r"needs grpcio; pip install '\.\[ray\]' in a clone of netadapt"):
         Workers(None, "ray://127.0.0.1:10001").require()

@@ -423,7 +423,8 @@ def _require_client(platform: Platform) -> None:
     for package in ("tvm", "tornado") if platform.emulated else ("tvm",):
         if importlib.util.find_spec(package) is None:
             raise MeasurementError(
-                f"platform {platform.name} needs the package {package}; install it with: pip install 'netadapt[tvm]'"
+                f"platform {platform.name} needs the package {package}; install it with: pip install '.[tvm]' in a"
+                " clone of netadapt"
             )
 
 

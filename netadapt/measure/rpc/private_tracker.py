@@ -73,7 +73,9 @@ class PrivateTracker:
             line = self._process.stdout.readline()
             if line:
                 return int(line)
-        raise MeasurementError("TVM's tracker does not start; it needs tornado: pip install 'netadapt[tvm]'")
+        raise MeasurementError(
+            "TVM's tracker does not start; it needs tornado: pip install '.[tvm]' in a clone of netadapt"
+        )
 
 
 def main() -> None:

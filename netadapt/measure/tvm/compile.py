@@ -23,7 +23,7 @@ DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
 _ONE_AT_A_TIME = threading.Lock()
 #: TVM's merging of buffers forgets that those of our kernels are to be on the stack, and so in registers.
 _CONFIG = {"tirx.disable_storage_rewrite": True}
-_INSTALL = "pip install 'netadapt[tvm]'"
+_INSTALL = "pip install '.[tvm]' in a clone of netadapt"
 #: Modules of this folder that make kernels for CPUs alone; those for GPUs alone are called opencl and more.
 _CPU_MODULES = ("code", "cpu", "expressions", "kernels", "marks", "operators", "vector_unit", "window")
 _TUNING_MODULES = ("records", "tuning")

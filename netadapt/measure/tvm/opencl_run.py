@@ -21,7 +21,7 @@ from netadapt.measure.tvm.library import Tensor
 if TYPE_CHECKING:
     from netadapt.measure.tvm.opencl_program import OpenclProgram
 
-_INSTALL = "pip install 'netadapt[opencl]'"
+_INSTALL = "pip install '.[opencl]' in a clone of netadapt"
 
 
 def first_device() -> Any:

@@ -18,6 +18,7 @@ LOCAL = "local"
 _FORMS = ("a number from 1 up", "ray", "ray:NUMBER", "ray://HOST:PORT")
 _ADDRESS = re.compile(r"ray://(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>\d{1,5})/?")
 _OLDEST_RAY = (2, 60)
+_INSTALL = "pip install '.[ray]' in a clone of netadapt"
 START_HINT = (
     "on its head node run ray start --head --ray-client-server-port=10001, "
     "and see that this machine may connect to that port"
@@ -71,15 +72,15 @@ def _require_ray() -> None:
     try:
         version = metadata.version("ray")
     except metadata.PackageNotFoundError:
-        raise RunError("Ray is not installed; pip install 'netadapt[ray]', or give a number of workers") from None
+        raise RunError(f"Ray is not installed; {_INSTALL}, or give a number of workers") from None
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST_RAY:
         oldest = ".".join(map(str, _OLDEST_RAY))
-        raise RunError(f"Ray {version} is too old; pip install 'netadapt[ray]' brings one from {oldest} up")
+        raise RunError(f"Ray {version} is too old; {_INSTALL} brings one from {oldest} up")
 
 
 def _require_client() -> None:
     if find_spec("grpc") is None:
-        raise RunError("connecting to a Ray cluster needs grpcio; pip install 'netadapt[ray]'")
+        raise RunError(f"connecting to a Ray cluster needs grpcio; {_INSTALL}")
 
 
 def _require_listener(address: str) -> None:

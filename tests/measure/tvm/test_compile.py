@@ -126,5 +126,5 @@ def test_errors_call_the_model_by_its_name():
 
 def test_without_tvm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tvm", None)
-    with pytest.raises(MeasurementError, match=r"needs Apache TVM .*; install it with: pip install 'netadapt\[tvm\]'"):
+    with pytest.raises(MeasurementError, match=r"needs Apache TVM .*; install it with: pip install '\.\[tvm\]'"):
         compile_model(b"", load_platform("tvm-local").runtime)

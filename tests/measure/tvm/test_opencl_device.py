@@ -215,7 +215,7 @@ def test_copies_have_weights_of_their_own(device):
 
 def test_a_platform_without_pyopencl_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyopencl", None)
-    with pytest.raises(MeasurementError, match=r"pip install 'netadapt\[opencl\]'"):
+    with pytest.raises(MeasurementError, match=r"pip install '\.\[opencl\]'"):
         open_device("opencl-local")
 
 
@@ -227,7 +227,7 @@ def test_a_machine_without_opencl_says_what_to_install(monkeypatch, found):
         raise found
 
     monkeypatch.setattr(cl, "get_platforms", get_platforms)
-    with pytest.raises(MeasurementError, match=r"no OpenCL on this machine.*pip install 'netadapt\[opencl\]'"):
+    with pytest.raises(MeasurementError, match=r"no OpenCL on this machine.*pip install '\.\[opencl\]'"):
         open_device("opencl-local")
 
 

@@ -187,7 +187,7 @@ def test_checks_of_this_machine():
 
 def test_missing_tvm_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tvm", None)
-    with pytest.raises(MeasurementError, match=r"needs Apache TVM .*pip install 'netadapt\[tvm\]'"):
+    with pytest.raises(MeasurementError, match=r"needs Apache TVM .*pip install '\.\[tvm\]' in a clone of netadapt"):
         open_device("tvm-local")
     measuring = check_platform(load_platform("tvm-local"))[-1]
     assert not measuring.ok

@@ -1,0 +1,5 @@
+"""`python -m netadapt` is the `netadapt` command."""
+
+from netadapt.cli import main
+
+main()
