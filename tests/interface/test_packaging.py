@@ -1,7 +1,10 @@
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,34 @@ def test_no_text_advises_to_install_from_an_index_that_does_not_have_it() -> Non
     ]
     assert advising == []
     assert "pip install netadapt" not in (ROOT / "README.md").read_text()
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """Not only by the extra with which tests run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [wanted for name, wanted in project["optional-dependencies"].items() if name != "test"]
+    wanted = [requirement for group in [project["dependencies"], *extras] for requirement in group]
+    asked_for = {_normal(re.split(r"[^A-Za-z0-9._-]", requirement)[0]) for requirement in wanted}
+    offering = packages_distributions()
+    for name, file in sorted(_imports()):
+        assert {_normal(distribution) for distribution in offering.get(name, [name])} & asked_for, f"{name} of {file}"
+
+
+def _imports() -> set[tuple[str, str]]:
+    """Packages of others that the modules import, each with one of the modules."""
+    found: dict[str, str] = {}
+    for path in (ROOT / "netadapt").rglob("*.py"):
+        if "in_guest" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {name.split(".")[0]: str(path.relative_to(ROOT)) for name in names}
+    return {(name, file) for name, file in found.items() if name not in {*sys.stdlib_module_names, "netadapt"}}
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_what_the_readme_says_to_type_exists() -> None:

@@ -28,14 +28,17 @@ class PrivateTracker:
 
     def __init__(self) -> None:
         # TVM's own command needs to be told a port, which somebody else can take meanwhile.
-        self._process = subprocess.Popen(
-            command(__name__),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command(__name__),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MeasurementError(f"TVM's tracker cannot be started: {error}") from error
         try:
             self.address = f"127.0.0.1:{self._port()}"
         except BaseException:

@@ -45,7 +45,11 @@ class Worker:
         self._limits = limits
         self._unread = b""
         self._asked = False
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        try:
+            # On a full disk there is none.
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        except OSError as error:
+            raise MeasurementError(f"cannot start a process for measuring: no temporary file: {error}") from error
         try:
             self._process = subprocess.Popen(
                 command("netadapt.measure.rpc.worker"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from board_servers import FakeBoard, FakeTracker, alive, message, packet, platform
 
-from netadapt.errors import DeviceError, DeviceLost
+from netadapt.errors import DeviceError, DeviceLost, MeasurementError
 from netadapt.measure.rpc.handshake import connected
 from netadapt.measure.rpc.relay import Relay
 from netadapt.measure.rpc.supervisor import Worker
@@ -150,6 +150,13 @@ def test_the_process_that_talks_to_boards_is_confined(monkeypatch):
         relays = [pid for pid in children if "relay_process" in _of(pid, "cmdline")]
         assert [_of(pid, "environ") for pid in relays] == [""]
     assert not any(alive(int(pid)) for pid in relays)
+
+
+def test_no_room_for_temporary_files_is_told(tmp_path, monkeypatch):
+    (tmp_path / "full").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+    with pytest.raises(MeasurementError, match="cannot start a process for measuring: no temporary file"):
+        Worker(platform("127.0.0.1:1").rpc)
 
 
 def _of(pid, what):
