@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from netadapt import progress
 from netadapt.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
 from netadapt.errors import SetupError
 from netadapt.measure.platform import list_platforms
@@ -36,6 +37,7 @@ from netadapt.measure.simulator.install import (
     wheels,
 )
 from netadapt.measure.simulator.install.pins import Wheel, installation_folder, pins
+from netadapt.progress import lines
 
 CACHE_BYTES = [32 << 10, 1 << 20]
 STATIC = "qemu: unknown option 'plugin'"
@@ -139,6 +141,22 @@ class TestQemu:
         with pytest.raises(SetupError, match=r"(?s)sudo apt-get install qemu-user\n.*Could not resolve deb.example"):
             qemu.ensure(tmp_path, ignore)
         assert not (tmp_path / "qemu").exists()
+
+
+def test_a_log_is_told_of_each_stage_and_that_it_goes_on(cache, tools, monkeypatch):
+    """With a set-up that takes a moment and then fails."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(lines, "PERIOD_S", 0.3)
+    monkeypatch.setattr(progress, "_TICK_S", 0.1)
+    tool(tools, "dpkg-deb", "exit 1")
+    tool(tools, "apt-get", "/bin/sleep 1; echo 'E: no route'; exit 100")
+    done = CliRunner().invoke(app, ["platforms", "setup", "sim-cortex-a72"])
+    assert done.exit_code == EXIT_ERROR
+    told = done.stderr.splitlines()
+    begun = f"stage 1 of {6 + len(pins().guest_wheels)}: QEMU"
+    assert told[:2] == [begun, f"{begun}, fetching qemu-user"]
+    assert any(line.startswith(f"{begun}, fetching qemu-user, ") and line.endswith(" s so far") for line in told)
+    assert any(line.startswith("netadapt: qemu-aarch64 is not on PATH and could not be fetched") for line in told)
 
 
 class TestWaitingForApt:
@@ -565,7 +583,7 @@ class TestCommand:
         monkeypatch.setattr(qemu, "ensure", fail)
         result = CliRunner().invoke(app, ["platforms", "setup", platform])
         assert result.exit_code == code
-        assert result.stderr.strip().startswith("netadapt: ")
+        assert result.stderr.splitlines()[-1].startswith("netadapt: ")
 
 
 # What a guest does from its start to the runtimes' import, except the values that a clock, the kernel's ids and its
