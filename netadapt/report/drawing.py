@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _NAMES = {stand_in: token for token, stand_in in _STAND_INS.items()}
 _STAND_IN = re.compile("|".join(_NAMES))
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _FONT_FAMILY = re.compile(r"font-family: [^;]+;? ?")
+#: By XML 1.0, section 2.2.
+_NOT_TEXT = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -182,6 +185,11 @@ def svg_of(
     return root
 
 
+def visible(text: str) -> str:
+    """A document in which what XML cannot hold, such as a control character in a name, is seen as a mark."""
+    return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 @contextmanager
 def _own_settings(name: str) -> Iterator[None]:
     """Let the figure depend on nothing but its data, whatever the user has told matplotlib."""
@@ -198,8 +206,11 @@ def _matplotlib_svg(figure: Figure) -> str:
     # No date and no version: the same figure gives the same text.
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata=metadata)
-    return text.getvalue()
+    with warnings.catch_warnings():
+        # Of characters that its own font lacks; a browser has others.
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    return visible(text.getvalue())
 
 
 def _references(root: ElementTree.Element) -> Iterator[str]:

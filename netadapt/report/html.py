@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from netadapt.report.canvas import NARROW, WIDE, Canvas
 from netadapt.report.content import Facts, Page, Picture, Remark, Section, Table
-from netadapt.report.drawing import svg_of
+from netadapt.report.drawing import svg_of, visible
 
 #: Room around a picture that stands alone, for its title above and its origin below.
 _EDGE, _HEAD, _FOOT = 24, 56, 24
@@ -41,7 +41,7 @@ def html_of(page: Page) -> str:
 
     template = environment.get_template("report.html.j2")
     styles = Markup(_asset("palette.css") + _asset("plot.css") + _asset("style.css"))
-    return template.render(page=page, svg=svg, styles=styles, tiers=_TIERS)
+    return visible(template.render(page=page, svg=svg, styles=styles, tiers=_TIERS))
 
 
 def inline_svg(picture: Picture, canvas: Canvas) -> str:
@@ -93,7 +93,7 @@ def _wrap(parts: tuple[str, ...]) -> list[str]:
 
 
 def _text(element: ElementTree.Element) -> str:
-    return ElementTree.tostring(element, encoding="unicode")
+    return visible(ElementTree.tostring(element, encoding="unicode"))
 
 
 def _asset(name: str) -> str:

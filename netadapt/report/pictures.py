@@ -121,6 +121,7 @@ def layers_picture(name: str, pairs: Sequence[layers.Layer], origin: Origin) -> 
     scale = amounts.scale_for([pair.before_ns for pair in pairs], "ns")
     most = max(pairs, key=lambda pair: pair.before_ns - pair.after_ns)
     folded = any(row.layers > 1 for row in layers.rows(pairs))
+    share = f"{amounts.percent(after / before, 0)} of their time before" if before else f"{scale.text(after)} now"
     return Picture(
         name=name,
         title="Time of each layer, before and after",
@@ -129,9 +130,9 @@ def layers_picture(name: str, pairs: Sequence[layers.Layer], origin: Origin) -> 
             f"execution: {scale.text(before)} in all before, {scale.text(after)} after."
         ),
         caption=(
-            f"All {len(pairs)} layers together, in order of execution, take {amounts.percent(after / before, 0)} of "
-            f"their time before; the most, {scale.text(most.before_ns - most.after_ns)}, is saved by "
-            f"{most.before}." + (" Neighbouring small layers share a pair of bars." if folded else "")
+            f"All {len(pairs)} layers together, in order of execution, take {share}; the most, "
+            f"{scale.text(most.before_ns - most.after_ns)}, is saved by {most.before}."
+            + (" Neighbouring small layers share a pair of bars." if folded else "")
         ),
         unit=f"latency in {scale.unit}, by the table",
         origin=origin,

@@ -22,9 +22,11 @@ from pydantic import (
 from netadapt.measure.measurement import Measurement, Status
 from netadapt.search.strategy import PAPER, Strategy
 
-Widths = dict[str, PositiveInt]
+Widths = dict[str, Annotated[int, Field(gt=0, le=1 << 31)]]
+#: Of any cost: as nanoseconds, 30 years.
+_MOST = 1e18
 #: A cost that others are divided by.
-_Cost = Annotated[float, Field(gt=0)]
+_Cost = Annotated[float, Field(gt=1e-9, le=_MOST)]
 #: More iterations than any search has.
 _Iteration = Annotated[int, Field(ge=0, le=100_000)]
 #: As `netadapt.search.budget.Budget` writes it: a share of the original, or an amount in the metric's base unit.
@@ -108,7 +110,7 @@ class LayerTime(_Part):
     """A workload and its latency by the table."""
 
     workload: str
-    latency_ns: NonNegativeFloat
+    latency_ns: Annotated[float, Field(ge=0, le=_MOST)]
 
 
 class Product(_Part):
