@@ -479,6 +479,8 @@ def evaluate(
 @command(platforms_app, "list")
 def platforms_list(as_json: AsJson = False) -> None:
     """List all platforms."""
+    from rich.markup import escape
+
     from netadapt import terminal
     from netadapt.measure.platform import list_platforms, load_platform
 
@@ -486,7 +488,8 @@ def platforms_list(as_json: AsJson = False) -> None:
     if as_json:
         terminal.print_json([{"name": p.name, "tier": p.tier, "title": p.title} for p in platforms])
     else:
-        terminal.print_table("Platforms", ["name", "tier", "title"], [[p.name, p.tier, p.title] for p in platforms])
+        rows = [[p.name, p.tier, escape(p.title)] for p in platforms]
+        terminal.print_table("Platforms", ["name", "tier", "title"], rows)
 
 
 @command(platforms_app, "show")
@@ -544,6 +547,8 @@ def platforms_remove(name: str) -> None:
 @command(platforms_app, "check")
 def platforms_check(platform: str, as_json: AsJson = False) -> None:
     """Check that a platform is ready to measure; exit code 1 if it is not."""
+    from rich.markup import escape
+
     from netadapt import terminal
     from netadapt.measure.device import check_platform
     from netadapt.measure.platform import load_platform
@@ -552,7 +557,7 @@ def platforms_check(platform: str, as_json: AsJson = False) -> None:
     if as_json:
         terminal.print_json([asdict(check) for check in checks])
     else:
-        rows = [[check.what, "ok" if check.ok else "missing", check.detail] for check in checks]
+        rows = [[check.what, "ok" if check.ok else "missing", escape(check.detail)] for check in checks]
         terminal.print_table(platform, ["what", "state", "detail"], rows)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)

@@ -64,8 +64,8 @@ def amount(metric: str, value: float) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table to standard output; columns after the first are aligned right."""
-    say(f"[bold]{title}[/]")
+    """Write a table to standard output; columns after the first are aligned right. Square brackets in rows mark up."""
+    say(f"[bold]{escape(title)}[/]")
     table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
@@ -156,7 +156,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Write one fact a line, nested ones indented."""
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            say(f"[bold]{name}[/]")
+            say(f"[bold]{escape(str(name))}[/]")
             for inner, entry in value.items():
                 say(f"  {inner}: {escape(str(entry))}")
         else:
@@ -184,9 +184,9 @@ def print_measurements(
         say(f"{escape(model)}: {name} {amount(name, cost.value)} {_trust(cost)}")
     origins = dict.fromkeys(_origin(cost) for cost in costs.values())
     for origin in origins:
-        say(origin)
+        say(escape(origin))
     if details.get("general_kernels"):
-        say(f"[yellow]slow[/]: none of our schedules fits {', '.join(details['general_kernels'])}")
+        say(f"[yellow]slow[/]: none of our schedules fits {escape(', '.join(details['general_kernels']))}")
     if "max_abs_difference" in details:
         say(f"result checked: differs from ONNX Runtime's by at most {details['max_abs_difference']:.1e}")
     if "instructions" in details:

@@ -107,6 +107,17 @@ def test_a_board_of_ones_own_is_added_and_checked(tmp_path, monkeypatch) -> None
     assert "mine" not in run("platforms", "list").stdout
 
 
+def test_what_boards_are_called_is_shown_as_it_is(tmp_path, monkeypatch) -> None:
+    """Also where it looks like markup of what draws the tables."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    board = "[/] 🦥 [red]x[/red]"
+    added = run("platforms", "add", "mine", "--like", "linux-ort", "--board", board, "--server", "[::1]:1")
+    assert added.exit_code == 0, added.output
+    assert board in run("platforms", "list").stdout
+    assert board in run("platforms", "show", "mine").stdout
+    assert "[::1]:1" in run("platforms", "check", "mine").stdout
+
+
 def test_a_bundled_platform_is_not_removed() -> None:
     told = run("platforms", "remove", "rpi4-tvm")
     assert told.exit_code == EXIT_ERROR

@@ -241,6 +241,9 @@ def test_help_says_what_it_is_and_whom_to_let_near():
     [
         (["--cores", "4096-4097"], "there is no core 4096, 4097"),
         (["--cores", "big"], "'big' is not a list of cores"),
+        (["--cores", "0-99999999999"], "'0-99999999999' is not a list of cores"),
+        (["--key", "my pi"], "'my pi' cannot be a key"),
+        (["--host", "a..b"], "cannot listen on a..b"),
         (["--port", "70000"], "a port is between 0 and 65535"),
         (["--session-limit", "0"], "a time limit is longer than 0 s"),
         (["--tracker", "somewhere"], "'somewhere' is not HOST:PORT"),

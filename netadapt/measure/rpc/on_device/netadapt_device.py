@@ -56,6 +56,9 @@ _PING_S = 2.0
 #: A key that a client has got from the tracker and not used for so many pings is replaced.
 _UNUSED_PINGS = 3
 _PR_SET_PDEATHSIG = 1
+_CORE = re.compile("[0-9]{1,5}")
+#: What clients can ask for: a greeting is divided at spaces, and a tracker's key at colons.
+_KEY = re.compile("[A-Za-z0-9._-]*")
 _THERMAL_ZONES = Path("/sys/class/thermal")
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -851,7 +854,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 for any free one (default: %(default)s)")
     parser.add_argument("--tracker", type=_address, metavar="HOST:PORT", help="register at this tracker of TVM's")
-    parser.add_argument("--key", default="", help="what clients call this kind of board; with a tracker")
+    parser.add_argument("--key", type=_key, default="", help="what clients call this kind of board; with a tracker")
     parser.add_argument("--cores", type=_cores, metavar="LIST", help="run on these cores only, such as 4-7 or 0,2")
     parser.add_argument(
         "--session-limit",
@@ -880,6 +883,12 @@ def _address(text: str) -> Address:
     return host.strip("[]"), _port(port)
 
 
+def _key(text: str) -> str:
+    if not _KEY.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a key; use letters, digits, '.', '_' and '-'")
+    return text
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
@@ -891,7 +900,7 @@ def _cores(text: str) -> set[int]:
     cores: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        if not (_CORE.fullmatch(first) and _CORE.fullmatch(last or first)):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of cores, such as 4-7 or 0,2")
         cores.update(range(int(first), int(last or first) + 1))
     return cores
