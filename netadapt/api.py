@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from netadapt.errors import DataError, OptionError
 from netadapt.lut.store import Table
 from netadapt.measure.device import open_device
-from netadapt.measure.platform import Platform
+from netadapt.measure.platform import Platform, load_platform
 from netadapt.network.network import AdaptableNetwork, analyse
+from netadapt.network.plan import Plan
 from netadapt.network.preprocessing import Place, is_in_model
 from netadapt.search.adapt import Adaptation
-from netadapt.search.budget import Pace, parse_budgets
+from netadapt.search.budget import Budget, Pace, parse_budgets, require_metrics
 from netadapt.search.executors.workers import Workers
+from netadapt.search.journal import require_free
 from netadapt.search.observer import ANALYSIS, CONCLUSION, FINE_TUNE, Observer
 from netadapt.search.options import LONG_TERM, SHORT_TERM, Options, Predicted
 from netadapt.search.selection import Selection
@@ -105,59 +107,76 @@ def adapt(
         NetAdaptError: see the subclasses in `netadapt.errors`.
 
     """
+    # What can be wrong is found before data are loaded, and before minutes of analysis.
+    folder, observer = Path(out), observer or Observer()
+    budgets = parse_budgets([budget] if isinstance(budget, str) else budget)
+    wanted = platform if isinstance(platform, Platform) else load_platform(platform)
+    require_metrics(wanted, [each.metric for each in budgets])
+    require_free(folder, resume)
     placed = Workers.parse(workers)
     placed.require()
     trained_on = _training_device(device, placed)
     in_model = is_in_model(preprocessing)
-    dataset = _load(data, example_input, mean, std)
-    if augmentation:
-        short_term, long_term = (_augmented(training, augmentation) for training in (short_term, long_term))
-    called = name or type(model).__name__
-    if task is None or type(task) is Classification:
-        require_fit(called, model, example_input, dataset)
-    else:
-        require_channels(example_input, dataset)
-    options = Options(
-        budgets=parse_budgets([budget] if isinstance(budget, str) else budget),
-        selection=selection,
-        strategy=strategy,
-        pace=pace or Pace(),
-        short_term=short_term,
-        long_term=long_term,
-        workers=workers,
-        device=trained_on,
-        seed=seed,
-        correction=correction,
-        preprocessing_in_model=in_model,
-        predicted=predicted,
-    )
-    folder = Path(out)
-    observer = observer or Observer()
-    for remark in dataset.remarks:
-        observer.note(f"{dataset.name}: {remark}")
-    observer.expect({FINE_TUNE: None, CONCLUSION: None})
-    observer.stage(ANALYSIS)
-    network = analyse(
-        called,
-        model,
-        example_input,
-        on_group=observer.analysed,
-    )
-
-    give_back_memory()  # what the analysis left would count as taken
-    if trained_on == CPU and not placed.ray:
-        batch = max(training.options.batch_size for training in (short_term, long_term))
-        _tell_if_short_of_memory(network, batch, placed.count or 1, observer)
 
     def tell_fallback(asked: str, reason: str, used: str) -> None:
         observer.note(f"platform {asked} is not available ({reason}); all measurements are from {used} instead")
 
-    with open_device(platform, observer.waiting, tell_fallback) as measured, Table.open(table) as opened:
+    with open_device(wanted, observer.waiting, tell_fallback) as measured, Table.open(table) as opened:
+        dataset = _load(data, example_input, mean, std)
+        if augmentation:
+            short_term, long_term = (_augmented(training, augmentation) for training in (short_term, long_term))
+        called = name or type(model).__name__
+        if task is None or type(task) is Classification:
+            require_fit(called, model, example_input, dataset)
+        else:
+            require_channels(example_input, dataset)
+        options = Options(
+            budgets=budgets,
+            selection=selection,
+            strategy=strategy,
+            pace=pace or Pace(),
+            short_term=short_term,
+            long_term=long_term,
+            workers=workers,
+            device=trained_on,
+            seed=seed,
+            correction=correction,
+            preprocessing_in_model=in_model,
+            predicted=predicted,
+        )
+        for remark in dataset.remarks:
+            observer.note(f"{dataset.name}: {remark}")
+        observer.expect({FINE_TUNE: None, CONCLUSION: None})
+        observer.stage(ANALYSIS)
+        network = analyse(
+            called,
+            model,
+            example_input,
+            on_original=lambda plan: _require_unmet(budgets, plan),
+            on_group=observer.analysed,
+        )
+        give_back_memory()  # what the analysis left would count as taken
+        if trained_on == CPU and not placed.ray:
+            batch = max(training.options.batch_size for training in (short_term, long_term))
+            _tell_if_short_of_memory(network, batch, placed.count or 1, observer)
         adaptation = Adaptation(network, dataset, measured, opened, options, folder, task or Classification(), observer)
         summary = adaptation.run(resume)
     product = summary["adapted"]
     module = load_network(network, product["widths"], folder / product["weights"])
     return AdaptedNetwork(module, folder / product["onnx"], summary)
+
+
+def _require_unmet(budgets: Sequence[Budget], plan: Plan) -> None:
+    """Refuse budgets in what is counted that the original meets already.
+
+    Raises:
+        BudgetError: one is.
+
+    """
+    counted = {"macs": plan.macs({}), "params": plan.params({})}
+    for budget in budgets:
+        if budget.metric in counted:
+            budget.limit(counted[budget.metric])
 
 
 def _load(

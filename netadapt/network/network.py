@@ -22,6 +22,8 @@ from netadapt.network.trace import Trace, trace
 _OUTPUT_TOLERANCE = 1e-3
 _TRIAL_SEED = 0
 
+OnOriginal = Callable[[Plan], None]
+"""Hears, before any group is tried, the plan of the network as it is, of no groups."""
 OnGroup = Callable[[str, int, int], None]
 """Hears the name of a channel group that is about to be tried, how many were before it, and of how many."""
 
@@ -78,6 +80,7 @@ def analyse(
     module: nn.Module,
     example_input: Tensor,
     on_group: OnGroup | None = None,
+    on_original: OnOriginal | None = None,
 ) -> AdaptableNetwork:
     """Find the channel groups of `module`, prove each by a trial narrowing, and fit the plan.
 
@@ -93,7 +96,7 @@ def analyse(
     except Exception as error:
         raise ModelError(f"{name} cannot be copied: {reason_of(error)}") from error
     require_sound(name, copied, example_input)
-    return _Analysis(name, copied, example_input, on_group or (lambda group, done, total: None)).run()
+    return _Analysis(name, copied, example_input, on_group or (lambda group, done, total: None)).run(on_original)
 
 
 def observe(module: nn.Module, example_input: Tensor, widths: Mapping[str, int]) -> Observation:
@@ -119,7 +122,9 @@ class _Analysis:
         self._on_group = on_group
         self._random = random.Random(_TRIAL_SEED)
 
-    def run(self) -> AdaptableNetwork:
+    def run(self, on_original: OnOriginal | None = None) -> AdaptableNetwork:
+        if on_original is not None:
+            on_original(fit_plan(self._at_original({}), {}))
         found, left_out = self._find_groups()
         groups: dict[str, ChannelGroup] = {}
         observations: dict[str, Observation] = {}

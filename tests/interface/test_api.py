@@ -9,7 +9,7 @@ from torch import nn
 
 import netadapt
 from netadapt import zoo
-from netadapt.errors import DataError
+from netadapt.errors import BudgetError, DataError, RunError, TableError, UnknownNameError
 from netadapt.search.budget import Pace
 from netadapt.search.strategy import FAST, PAPER, Strategy
 from netadapt.search.trainer import Training
@@ -31,6 +31,33 @@ class Residual(nn.Module):
         features = torch.relu(self.stem(images))
         features = features + torch.sin(self.body(features))
         return self.head(features.mean((2, 3)))
+
+
+class Tried(netadapt.Observer):
+    """Takes note of the channel groups that are tried."""
+
+    def __init__(self) -> None:
+        self.groups: list[str] = []
+
+    def analysed(self, group: str, done: int, total: int) -> None:
+        self.groups.append(group)
+
+
+def test_what_cannot_be_is_refused_before_groups_are_tried(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("text\n")
+    wrong = [
+        (BudgetError, {"budget": "params=1G"}, "met already"),
+        (UnknownNameError, {"budget": "energy=0.5x"}, "unknown metric"),
+        (RunError, {"out": tmp_path / "mine"}, "holds no run"),
+        (TableError, {"table": tmp_path / "mine" / "thesis.txt"}, "not a table"),
+    ]
+    observer = Tried()
+    for error, change, said in wrong:
+        arguments = {"budget": "macs=0.6x", "out": tmp_path / "run", "table": tmp_path / "table.sqlite", **change}
+        with pytest.raises(error, match=said):
+            netadapt.adapt(Residual(), torch.zeros(1, 1, 32, 32), "fashion-mnist-mini", observer=observer, **arguments)
+    assert observer.groups == []
 
 
 def test_a_users_module_is_adapted_and_left_as_it_was(tmp_path: Path) -> None:
