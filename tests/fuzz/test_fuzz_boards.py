@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 from fuzzing import Fuzz
 from mutations import mutated_bytes, mutated_text, mutated_value
 
+from netadapt.errors import DeviceError
+from netadapt.measure.rpc import relay_process
 from netadapt.measure.rpc.answers import description_of
 from netadapt.measure.rpc.blocks import BlockTimes
 from netadapt.measure.rpc.handshake import connected
@@ -35,6 +38,8 @@ BLOCKS = {
     "blocks": [[1000, 990, 0], [1100, 700, 2]],
     "state": {"celsius": 41.5, "mhz": 1800.0, "max_mhz": None},
 }
+#: A value, an error and the content of a tensor, as packets of TVM's RPC have them.
+ANSWERS = [(4, struct.pack("<iiq", 1, 1, 7)), (5, struct.pack("<iiQ", 1, 8, 3) + b"bad"), (8, bytes(range(64)))]
 #: Long enough that only the listener's thread decides.
 LIMIT_S = 5.0
 
@@ -109,3 +114,36 @@ def test_what_a_board_says_of_itself(fuzz: Fuzz) -> None:
 
 def test_times_of_blocks(fuzz: Fuzz) -> None:
     fuzz(lambda generator, _: BlockTimes.from_answer(damaged_json(BLOCKS, generator), 2), quick=200, full=10_000)
+
+
+def test_only_answers_get_through(fuzz: Fuzz) -> None:
+    """Whatever a board sends, the client hears whole headers of answers, or the word that the board was cut off."""
+    packets = [struct.pack("<Qi", 4 + len(content), kind) + content for kind, content in ANSWERS]
+
+    def pass_on_damaged(generator: random.Random, _: Path) -> None:
+        heard = _passed_on(mutated_bytes(b"".join(packets), generator))
+        while len(heard) >= 12:
+            length, kind = struct.unpack("<Qi", heard[:12])
+            assert kind in relay_process._ANSWERS
+            assert 4 <= length <= relay_process.MOST_BYTES
+            if relay_process.CUT_OFF.encode() in heard[12 : 8 + length]:
+                raise DeviceError("cut off")
+            heard = heard[8 + length :]
+
+    fuzz(pass_on_damaged, quick=200, full=10_000)
+
+
+def _passed_on(content: bytes) -> bytes:
+    """What a client hears when a board sends something and goes away."""
+    board, near_board = socket.socketpair()
+    near_client, client = socket.socketpair()
+    with board, near_board, near_client, client:
+        board.sendall(content)
+        board.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(EOFError):
+            relay_process._pass_on_answers(near_board, near_client)
+        near_client.shutdown(socket.SHUT_WR)
+        heard = bytearray()
+        while part := client.recv(1 << 16):
+            heard += part
+    return bytes(heard)
