@@ -164,16 +164,14 @@ class FakeTracker:
         self._answers, self._drip, self._magic = answers, drip, magic
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.connections = 0
-        #: Released for each connection.
-        self.asked = threading.Semaphore(0)
+        #: Released for each connection that has begun, and that has ended.
+        self.asked, self.left = threading.Semaphore(0), threading.Semaphore(0)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 connection = self._listener.accept()[0]
-                self.connections += 1
                 threading.Thread(target=self._serve, args=[connection], daemon=True).start()
 
     def _serve(self, connection):
@@ -190,6 +188,7 @@ class FakeTracker:
                 time.sleep(0.4)
                 connection.sendall(b"\0")
             connection.recv(1)
+        self.left.release()
 
     def __enter__(self):
         return self
