@@ -75,6 +75,9 @@ def command(target: typer.Typer, name: str | None = None) -> Callable[[Callable[
 Network = Annotated[
     str, typer.Argument(help="NAME[:WIDTH][@SIZE] such as mobilenet_v1:0.5@32, or your own package.module:factory")
 ]
+PlatformName = Annotated[
+    str, typer.Argument(help="Name of a platform (see `netadapt platforms list`), or definition file")
+]
 PlatformOption = Annotated[str, typer.Option("--platform", "-p", help="Platform name or definition file")]
 Data = Annotated[
     str, typer.Option(help="fashion-mnist-mini, fashion-mnist, cifar10:PATH or folder:PATH[,resize=crop|pad|squash]")
@@ -368,10 +371,10 @@ def train(
     network: Network,
     data: Data,
     out: Annotated[Path, typer.Option(help="safetensors file to write")],
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images")] = 20,
     lr: Annotated[float, typer.Option(help="Highest learning rate")] = 0.1,
     batch: Annotated[int, typer.Option(min=2, help="Images in a batch")] = 128,
-    weight_decay: Annotated[float, typer.Option()] = 5e-4,
+    weight_decay: Annotated[float, typer.Option(help="L2 penalty on weights, not on biases and normalisation")] = 5e-4,
     threads: Annotated[int, typer.Option(min=1, help="More than one is faster but not reproducible bit by bit")] = 1,
     device: DeviceOption = "cpu",
     precision: Precision = "float32",
@@ -493,7 +496,7 @@ def platforms_list(as_json: AsJson = False) -> None:
 
 
 @command(platforms_app, "show")
-def platforms_show(platform: str, as_json: AsJson = False) -> None:
+def platforms_show(platform: PlatformName, as_json: AsJson = False) -> None:
     """Show a platform: what it is and what its numbers may be used for."""
     from netadapt import terminal
     from netadapt.measure.device import fingerprint
@@ -545,7 +548,7 @@ def platforms_remove(name: str) -> None:
 
 
 @command(platforms_app, "check")
-def platforms_check(platform: str, as_json: AsJson = False) -> None:
+def platforms_check(platform: PlatformName, as_json: AsJson = False) -> None:
     """Check that a platform is ready to measure; exit code 1 if it is not."""
     from rich.markup import escape
 
@@ -564,7 +567,7 @@ def platforms_check(platform: str, as_json: AsJson = False) -> None:
 
 
 @command(platforms_app, "setup")
-def platforms_setup(platform: str) -> None:
+def platforms_setup(platform: PlatformName) -> None:
     """Get what a platform needs, into the user's cache folder. Can be stopped and started again."""
     from netadapt.measure.platform import load_platform
     from netadapt.measure.simulator.install import installed, set_up
