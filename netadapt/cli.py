@@ -17,6 +17,7 @@ import netadapt
 from netadapt.errors import NetAdaptError
 from netadapt.one_line import OneLineErrors
 from netadapt.standard_output import only_results
+from netadapt.wording import counted
 
 if TYPE_CHECKING:
     from netadapt.lut.predictor import Predictor
@@ -433,7 +434,9 @@ def train(
     if as_json:
         terminal.print_json({"weights": str(out), "holdout": trained.holdout.totals, "test": trained.test.totals})
     else:
-        typer.echo(f"{out}: test accuracy {trained.test.score:.2%} on {trained.test.count} images of {dataset.name}")
+        typer.echo(
+            f"{out}: test accuracy {trained.test.score:.2%} on {counted(trained.test.count, 'image')} of {dataset.name}"
+        )
 
 
 @command(app)
@@ -476,7 +479,7 @@ def evaluate(
         terminal.print_json({"network": judged.name, "data": dataset.name, "split": split, **result.totals})
     else:
         trained = "" if judged.pretrained else " (untrained: no weights were given)"
-        typer.echo(f"{judged.name}: {split} accuracy {result.score:.2%}, {result.count} images{trained}")
+        typer.echo(f"{judged.name}: {split} accuracy {result.score:.2%}, {counted(result.count, 'image')}{trained}")
 
 
 @command(platforms_app, "list")
@@ -611,8 +614,8 @@ def lut_build(
         terminal.print_json(asdict(report))
     else:
         typer.echo(
-            f"{path}: {report.requested} workloads, {report.present} were there, {report.measured} measured, "
-            f"{report.contended} of them on a busy machine"
+            f"{path}: {counted(report.requested, 'workload')}, {report.present} were there, "
+            f"{report.measured} measured, {report.contended} of them on a busy machine"
         )
 
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from netadapt.standard_output import write_result
+from netadapt.wording import counted
 
 if TYPE_CHECKING:
     from netadapt.lut.accuracy import Accuracy
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
 REMARKS = Console(stderr=True, highlight=False)
 RESULTS = Console(highlight=False)
 
+#: Figures of `lut accuracy` in words, with how they are written; errors are shares of the measured latency.
+_ACCURACY = {
+    "mape": ("mean error, over or under (MAPE)", ".2%"),
+    "bias": ("mean error with its sign (+: predicted too slow)", "+.2%"),
+    "worst": ("largest error", ".2%"),
+    "within_5_percent": ("networks whose error is at most 5 %", ".2%"),
+    "within_10_percent": ("networks whose error is at most 10 %", ".2%"),
+    "spearman": ("order kept (Spearman's rank correlation; 1: all)", ".4f"),
+    "noise_floor": ("difference of two measurements of one network", ".2%"),
+}
 _SCALES = {"latency": (1e6, "ms"), "energy": (1e6, "uJ"), "macs": (1e6, "M"), "params": (1e3, "k")}
 
 
@@ -91,8 +102,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     print_table("Budgets", ["metric", "allowed", "measured", "interval", "verdict"], budgets)
     iterations = summary["iterations"]
     say(
-        f"{_speedup(summary)}{_prediction_error(adapted)}; {iterations} iteration{'' if iterations == 1 else 's'}, "
-        f"{summary['cost']['measurements']} measurements for predictions"
+        f"{_speedup(summary)}{_prediction_error(adapted)}; {counted(iterations, 'iteration')}, "
+        f"{counted(summary['cost']['measurements'], 'measurement')} for predictions"
     )
     if summary["stopped"]:
         say(f"[yellow]the search ended above the budget by its prediction: {escape(summary['stopped'])}[/]")
@@ -385,11 +396,12 @@ def print_accuracy(name: str, device: Device, correction: Correction, accuracy: 
             }
         )
         return
-    formats = {"bias": "+.2%", "spearman": ".4f"}
-    rows = [[label, format(value, formats.get(label, ".2%"))] for label, value in figures.items()]
+    rows = [[title, format(figures[name], form)] for name, (title, form) in _ACCURACY.items()]
     corrected = "uncorrected"
     if correction.networks:
-        corrected = f"corrected by {correction.networks} other networks (residual {correction.residual:.1%})"
+        corrected = (
+            f"corrected by {counted(correction.networks, 'other network')} (mean error left {correction.residual:.1%})"
+        )
     title = (
         f"{name} on {device.platform.name} (tier: {device.platform.tier}): predicted against measured latency of "
         f"{len(accuracy.samples)} random-width networks, {corrected}"

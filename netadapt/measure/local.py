@@ -23,6 +23,7 @@ from netadapt.measure.measurement import Measurement, Provenance
 from netadapt.measure.platform import Platform
 from netadapt.measure.protocol import BlockSource, CallableSource, Timing, collect, latency_of
 from netadapt.network.workload import EMPTY_RUN, Workload
+from netadapt.wording import counted
 
 #: Memory that a network touches between two runs of one of its layers. Alone, a layer finds its weights in the cache:
 #: the last layer of mobilenet_v1, 4 MB, takes 0.05 ms alone and 0.23 ms in the network. So copies of a workload that
@@ -150,7 +151,7 @@ def checks(platform: Platform, distributions: Sequence[str], opened: Callable[[]
     threads = platform.runtime.threads
     found = {name: version(name) for name in distributions}
     results = [Check(name, number != "absent", f"version {number}") for name, number in found.items()]
-    results.append(Check("cores", machine.cores() >= threads, f"{machine.cores()} for {threads} thread(s)"))
+    results.append(Check("cores", machine.cores() >= threads, f"{machine.cores()} for {counted(threads, 'thread')}"))
     try:
         with opened() as device:
             empty = device.measure_workload(EMPTY_RUN)

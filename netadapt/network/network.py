@@ -17,6 +17,7 @@ from netadapt.network.groups import ChannelGroup, ChannelSurgeon, narrow_to_shap
 from netadapt.network.plan import NotLinearError, Observation, Plan, fit_plan
 from netadapt.network.soundness import require_sound
 from netadapt.network.trace import Trace, trace
+from netadapt.wording import counted
 
 #: Relative difference up to which two outputs count as equal in float32.
 _OUTPUT_TOLERANCE = 1e-3
@@ -164,7 +165,7 @@ class _Analysis:
         """Narrow the group to about half of its random channels and compare with the network blind to the others."""
         length = group.width // group.granularity
         if len(group.allowed_widths(1)) < 2:
-            raise _TrialError(f"it has {group.width} channel(s), which leaves none to remove")
+            raise _TrialError(f"it has {counted(group.width, 'channel')}, which leaves none to remove")
         positions = self._uneven_sample(length)
         removed = [segment * length + position for segment in range(group.granularity) for position in positions]
         try:

@@ -9,6 +9,7 @@ from netadapt.report import amounts
 from netadapt.report.content import Origin, Picture
 from netadapt.report.figures import agreement, layers, proposals, tradeoff, widths
 from netadapt.results.pareto import pareto_front
+from netadapt.wording import counted
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
@@ -78,8 +79,9 @@ def widths_picture(
         name=name,
         title="Widths over the iterations",
         description=(
-            f"Channels of {len(groups)} channel groups in order of execution after each of {len(accepted)} iterations; "
-            f"{narrowed} groups were narrowed."
+            f"Channels of {counted(len(groups), 'channel group')} in order of execution after each of "
+            f"{counted(len(accepted), 'iteration')}; "
+            f"{counted(narrowed, 'group')} narrowed."
         ),
         caption=(
             f"{narrowed} of {len(groups)} channel groups, input first, gave up channels{of_run}; numbers are channels, "
@@ -96,18 +98,19 @@ def proposals_picture(name: str, path: proposals.Path, of_run: str, origin: Orig
     accepted = len(path.accepted) - 1
     count = accepted + sum(len(step.proposals) for step in path.steps)
     _, below = proposals.hidden_below(path)
-    hidden = f" {below} proposals of less accuracy stand at the lower edge." if below else ""
+    hidden = f" Of less accuracy, at the lower edge: {counted(below, 'proposal')}." if below else ""
     unit = amounts.scale_for([path.original.cost], path.unit).unit
     return Picture(
         name=name,
         title="Proposals of each iteration",
         description=(
-            f"Hold-out accuracy against predicted {path.cost_name} of {count} proposals and of the {accepted} networks "
-            "that were accepted one after another."
+            f"Hold-out accuracy against predicted {path.cost_name} of {counted(count, 'proposal')}, and of the "
+            f"accepted ones, one after another: {counted(accepted, 'network')}."
         ),
         caption=(
             f"From the original network on, each step goes to one of the proposals that hang on it{of_run}: hold-out "
-            f"accuracy of {count} proposals after their short fine-tune, against predicted {path.cost_name}.{hidden}"
+            f"accuracy of {counted(count, 'proposal')} after their short fine-tune, against predicted "
+            f"{path.cost_name}.{hidden}"
         ),
         unit=f"{path.cost_name} in {unit}, predicted; accuracy evaluated on the hold-out split",
         origin=origin,

@@ -27,9 +27,10 @@ from netadapt.report.figures import layers, proposals
 from netadapt.report.pictures import layers_picture, proposals_picture, widths_picture
 from netadapt.report.run_folder import RunRecord
 from netadapt.report.run_verdicts import budget_table, search_remarks, verdict_remarks
-from netadapt.report.statuses import status_cell
-from netadapt.search.record import Config, Product, Summary
+from netadapt.report.statuses import explained, status_cell
+from netadapt.search.record import Config, Summary
 from netadapt.search.strategy import STRATEGIES
+from netadapt.wording import counted
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _METRIC_NAMES = {"latency": "latency", "energy": "energy", "macs": "MACs", "params": "parameters"}
@@ -61,7 +62,7 @@ class _RunPage:
     def _lead(self) -> str:
         config = self.run.config
         done = len(self.run.accepted)
-        state = f"{done} iteration{'' if done == 1 else 's'}" + ("" if self.run.summary else " so far")
+        state = counted(done, "iteration") + ("" if self.run.summary else " so far")
         kept = {
             "accuracy": "the most accurate proposal within the step's limit is kept",
             "ratio": "the proposal that loses least accuracy for what it saves is kept",
@@ -407,7 +408,7 @@ def _results(summary: Summary) -> tuple[Headline, ...]:
         Headline(
             "latency",
             f"{scale.number(original.latency_ns)} {_ARROW} {scale.text(adapted.latency_ns)}",
-            _statuses(original, adapted),
+            _statuses(summary),
             "warn" if status_cell("", original.latency_status, adapted.latency_status).tone else "",
         ),
         Headline(
@@ -428,10 +429,14 @@ def _results(summary: Summary) -> tuple[Headline, ...]:
     return tuple(headlines)
 
 
-def _statuses(original: Product, adapted: Product) -> str:
-    if original.latency_status == adapted.latency_status:
-        return f"measured, both {adapted.latency_status}"
-    return f"measured, {original.latency_status} and {adapted.latency_status}"
+def _statuses(summary: Summary) -> str:
+    """How far the measured latencies can be trusted; simulated ones have no spread that could be narrow."""
+    if summary.tier in ("simulated", "emulated"):
+        return f"{summary.tier}: every run gives the same"
+    first, second = summary.original.latency_status, summary.adapted.latency_status
+    if first == second:
+        return f"measured, both {explained(first)}"
+    return f"measured, {explained(first)} and {explained(second)}"
 
 
 def _effort(summary: Summary) -> Table:

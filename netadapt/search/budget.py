@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from netadapt.errors import BudgetError, UnknownNameError
 from netadapt.measure.platform import Platform
+from netadapt.wording import counted
 
 Resources = Mapping[str, float]
 """Cost by metric: latency in ns, energy in pJ, macs and params as counts."""
@@ -144,7 +145,7 @@ class Pace:
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
-            raise BudgetError(f"{self.iterations} iterations; at least 1 is needed")
+            raise BudgetError(f"{counted(self.iterations, 'iteration')}; at least 1 is needed")
         if not 0 < self.decay <= 1:
             raise BudgetError(f"a decay of {self.decay:g}; it must be above 0 and at most 1")
         if self.initial_reduction is not None and not 0 < self.initial_reduction < 1:
@@ -178,8 +179,9 @@ class Schedule:
             needed = 1 - limit / self.original[metric]
             if share * self.pace.steps < needed * (1 - 1e-9):
                 raise BudgetError(
-                    f"the schedule cannot reach the budget: {self.pace.iterations} iterations that begin with "
-                    f"{share:.1%} and decay by {self.pace.decay:g} reduce {metric} by {share * self.pace.steps:.1%}, "
+                    f"the schedule cannot reach the budget: {counted(self.pace.iterations, 'iteration')} from "
+                    f"{share:.1%} on, with a decay of {self.pace.decay:g}, can reduce {metric} by "
+                    f"{share * self.pace.steps:.1%}, "
                     f"but {needed:.1%} are needed; use an initial reduction of {needed / self.pace.steps:.2%} or more"
                     f"{self._enough_iterations(share, needed)}"
                 )
@@ -218,4 +220,4 @@ class Schedule:
         while total < needed and iterations < 10_000:
             total += share * decay**iterations
             iterations += 1
-        return f", or {iterations} iterations" if total >= needed else ""
+        return f", or {counted(iterations, 'iteration')}" if total >= needed else ""

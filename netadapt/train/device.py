@@ -17,6 +17,7 @@ import torch
 
 from netadapt.errors import NetAdaptError
 from netadapt.train.checks import device_index
+from netadapt.wording import counted
 
 CPU = "cpu"
 
@@ -45,7 +46,7 @@ def training_device(name: str, workers: int = 1) -> str:
         name = "cuda" if count else CPU
     elif (index or 0) >= count:
         raise TrainingDeviceError(
-            f"{name}: torch {torch.__version__} sees {count} CUDA device(s); choose another one, or auto"
+            f"{name}: torch {torch.__version__} sees {counted(count, 'CUDA device')}; choose another one, or auto"
         )
     if name != CPU and workers > 1 and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise TrainingDeviceError(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import DataError
 from netadapt.train.data.types import Dataset
+from netadapt.wording import counted
 
 
 def require_fit(name: str, module: nn.Module, example_input: Tensor, dataset: Dataset) -> None:
@@ -39,7 +40,9 @@ def require_channels(example_input: Tensor, dataset: Dataset) -> None:
 
     """
     if dataset.channels != example_input.shape[1]:
-        raise DataError(f"{dataset.name} has {dataset.channels} channel(s), the example input {example_input.shape[1]}")
+        raise DataError(
+            f"{dataset.name} has {counted(dataset.channels, 'channel')}, the example input {example_input.shape[1]}"
+        )
 
 
 def _outputs(name: str, module: nn.Module, example_input: Tensor) -> int:

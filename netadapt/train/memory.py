@@ -18,6 +18,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from netadapt.wording import counted
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _MEMINFO = Path("/proc/meminfo")
@@ -114,8 +116,8 @@ class TrainingMemory:
         largest = (free // workers - self.fixed) // self.per_image
         advice = f"batches of up to {largest} would fit" if largest > 1 else "take fewer workers"
         return (
-            f"training in batches of {batch_size} takes about {self.at(batch_size) / 1e9:.1f} GB in each of {workers} "
-            f"worker(s), but {free / 1e9:.1f} GB are free in all; {advice}"
+            f"training in batches of {batch_size} takes about {self.at(batch_size) / 1e9:.1f} GB in each of "
+            f"{counted(workers, 'worker')}, but {free / 1e9:.1f} GB are free in all; {advice}"
         )
 
 

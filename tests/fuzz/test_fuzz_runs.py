@@ -71,7 +71,7 @@ def test_damaged_runs_have_a_report_or_are_refused(fuzz: Fuzz) -> None:
     def report(generator: random.Random, folder: Path) -> None:
         check_report(damaged_run(generator, folder), folder)
 
-    fuzz(report, quick=25, full=2000)
+    fuzz(report, quick=25, full=1000)
 
 
 @pytest.fixture(scope="module")

@@ -300,7 +300,7 @@ def test_reasons_say_what_is_wrong() -> None:
     output = analysed(nn.Sequential(Conv(3, 4, 1)))
     assert [left.reason for left in output.left_out] == ["its channels are part of the network's output"]
     single = analysed(nn.Sequential(Conv(3, 1, 1), head(1)))
-    assert single.left_out[0].reason == "it has 1 channel(s), which leaves none to remove"
+    assert single.left_out[0].reason == "it has 1 channel, which leaves none to remove"
     shuffle = analysed(Net(shuffled, first=Conv(3, 8, 1), rest=rest(8)))
     assert "does not compute what the original computes" in shuffle.left_out[0].reason
     fixed = analysed(Net(reshaped_for_good(8), first=Conv(3, 8, 1), rest=rest(8)))

@@ -49,7 +49,7 @@ def test_what_fits_is_left_as_it_was() -> None:
         (network(2), dataset(), r"n has 2 outputs, but d has 3 classes \(cat, dog, eel\)"),
         (network(1000), dataset(), "n has 1000 outputs, but d has 3 classes"),
         (network(3), dataset(classes=(), highest=3), "d has the label 3, but n has only 3 outputs"),
-        (network(3), dataset(channels=1), r"d has 1 channel\(s\), the example input 3"),
+        (network(3), dataset(channels=1), r"d has 1 channel, the example input 3"),
         (Giving(lambda images: {"logits": images}), dataset(), "n gives a dict; a classifier gives one tensor"),
         (Giving(lambda images: (images, images)), dataset(), "n gives a tuple; a classifier gives one tensor"),
         (Giving(lambda images: None), dataset(), "n gives a NoneType; a classifier gives one tensor"),

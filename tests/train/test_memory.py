@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_told_with_what_does() -> None:
     needed = TrainingMemory(fixed=496_000_000, per_image=100_000_000)
     assert needed.warning(36, 2) == ""  # 2 x 4.096 GB
     assert needed.warning(128, 2) == (
-        "training in batches of 128 takes about 13.3 GB in each of 2 worker(s), but 8.2 GB are free in all; "
+        "training in batches of 128 takes about 13.3 GB in each of 2 workers, but 8.2 GB are free in all; "
         "batches of up to 36 would fit"
     )
     assert "fewer workers" in needed.warning(128, 16)

@@ -47,7 +47,7 @@ def test_nothing_given_is_nothing_changed() -> None:
         (None, "0.5", "belong together"),
         ("0.5", "half", "--std 'half' is not a list of numbers"),
         ("", "0.5", "--mean '' is not a list of numbers"),
-        ("0.5,0.5", "0.5", r"mean: 2 values for 3 channel\(s\)"),
+        ("0.5,0.5", "0.5", r"mean: 2 values for 3 channels"),
         (
             "123.7,116.3,103.5",
             "0.2",

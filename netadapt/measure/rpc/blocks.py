@@ -12,6 +12,7 @@ from netadapt.errors import ClockZero, Throttled
 from netadapt.measure import statistics
 from netadapt.measure.protocol import Block, Timing
 from netadapt.measure.rpc.answers import UnusableAnswer, json_of, number
+from netadapt.wording import counted
 
 _COOLING_POLL_S = 0.5
 #: Share of its highest clock below which a core counts as slowed down.
@@ -162,7 +163,7 @@ class RemoteSource:
             times = self._program.blocks(self._runs, count)
         if any(block.wall_ns <= 0 for block in times.blocks):
             raise ClockZero(
-                f"the board's clock says that {self._runs} run(s) took no time; it cannot be used to measure"
+                f"the board's clock says that {counted(self._runs, 'run')} took no time; it cannot be used to measure"
             )
         share, runs = self._timing.min_cpu_share, self._runs
         blocks = [

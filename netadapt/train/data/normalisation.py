@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from netadapt.errors import OptionError
 from netadapt.train.data.types import Dataset
+from netadapt.wording import counted
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation for pixels scaled to 0..1: one value a channel, or one for all."""
@@ -53,7 +54,8 @@ def each_channel(mean: Sequence[float], std: Sequence[float], channels: int) -> 
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
             raise OptionError(
-                f"{name}: {len(values)} values for {channels} channel(s); give one a channel, or one for all"
+                f"{name}: {counted(len(values), 'value')} for {counted(channels, 'channel')}; give one a channel, or "
+                "one for all"
             )
         if not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
             raise OptionError(
