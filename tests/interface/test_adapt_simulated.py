@@ -60,12 +60,12 @@ def written(out: Path) -> dict[str, bytes]:
 def test_two_runs_with_tables_of_their_own_give_the_same_bytes(tmp_path: Path, budget: list[str]) -> None:
     first = adapt(tmp_path / "first", budget, workers=1)
     adapt(tmp_path / "second", budget, workers=2)
-    assert first.summary["budget_met"]
+    assert first.summary["verdict"] == "met"
     assert first.summary["tier"] == "simulated"
     for limit in budget:
         metric, share = limit.rstrip("x").split("=")
         key = {"latency": "latency_ns", "energy": "energy_pj"}[metric]
-        # The budget is met as predicted; what is measured is within the prediction's error of it.
-        assert first.summary["adapted"][key] <= 1.02 * float(share) * first.summary["original"][key]
+        # Not only as predicted: what is simulated is exact.
+        assert first.summary["adapted"][key] <= float(share) * first.summary["original"][key]
     assert len(written(tmp_path / "first")) >= 6
     assert written(tmp_path / "first") == written(tmp_path / "second")
