@@ -6,7 +6,6 @@ import os
 import re
 import tomllib
 from importlib import resources
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netadapt.errors import DefinitionError, UnknownNameError
 from netadapt.files import read_at_most
+from netadapt.levels import is_deeper, levels
 
 #: Of one file; the largest that is bundled is a tenth of it.
 _MOST_BYTES = 1 << 20
@@ -102,23 +102,13 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
     except ValueError as error:
         # TOMLDecodeError is one; numbers of thousands of digits are another.
         raise DefinitionError(f"{path}: not a TOML file: {error}") from error
-    _require_reasonable(path, fields)
+    if is_deeper(fields, _MOST_DEPTH):
+        raise DefinitionError(f"{path}: is nested more than {_MOST_DEPTH} levels deep")
+    numbers = (value for level in levels(fields) for value in level if isinstance(value, int))
+    if not all(-(1 << 63) <= number < 1 << 63 for number in numbers):
+        # Python reads what TOML does not allow, and cannot even show some of it.
+        raise DefinitionError(f"{path}: not a TOML file: has an integer of more than 64 bits")
     return fields
-
-
-def _require_reasonable(path: Path, fields: dict[str, Any]) -> None:
-    """Refuse what TOML does not allow but Python reads, and what no definition needs but recursion fears."""
-    level: list[Any] = [fields]
-    for _ in range(_MOST_DEPTH):
-        if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
-            raise DefinitionError(f"{path}: not a TOML file: has an integer of more than 64 bits")
-        holders = [
-            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
-        ]
-        level = list(chain(*holders))
-        if not level:
-            return
-    raise DefinitionError(f"{path}: is nested more than {_MOST_DEPTH} levels deep")
 
 
 def faults_of(error: ValidationError, unions: tuple[str, ...] = ()) -> list[str]:

@@ -69,7 +69,8 @@ def check_card(path: Path) -> list[Finding]:
     except ResultsError as error:
         return [Finding("unreadable", path, "file", _without_path(error, path))]
     remarks = list(_of_personal_data(card))
-    rpc = card.definition.get("rpc") or {}
+    rpc = card.definition.get("rpc")
+    rpc = rpc if isinstance(rpc, dict) else {}
     remarks += [("error", f"definition.rpc.{field}", "is an address") for field in _ADDRESSES if rpc.get(field)]
     return [Finding(severity, path, where, what) for severity, where, what in remarks]
 

@@ -24,11 +24,20 @@ _DEVIATION, _MEDIAN_ERROR = 1.4826, 1.2533
 #: Half of a 95 % interval is about two standard errors; by chance it is half of one very rarely.
 _NARROWEST = 0.5
 _FEWEST_FOR_SPREAD = 5
+_SMALLEST = 1e-30
 
 
 def faults_of_figure(figure: Figure, tier: Tier) -> list[str]:
     """What is wrong with a figure of a platform of some tier, in words."""
+    if is_beyond_counting(figure):
+        return [f"has numbers that are not 0 and not of a size between {_SMALLEST:g} and {1 / _SMALLEST:g}"]
     return [*_of_value(figure), *_of_interval(figure), *_of_samples(figure, tier), *_of_reference(figure)]
+
+
+def is_beyond_counting(figure: Figure) -> bool:
+    """Whether a number is of a size that no clock and no count gives, and whose square or quotient may be none."""
+    numbers = (figure.value, figure.low, figure.high, figure.tolerance, *figure.samples, *figure.reference_ns)
+    return any(number and not _SMALLEST <= abs(number) <= 1 / _SMALLEST for number in numbers)
 
 
 def is_noisy(figure: Figure) -> bool:

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from netadapt.errors import ResultsError
-from netadapt.files import write_atomically
+from netadapt.files import read_at_most, write_atomically
+from netadapt.levels import is_deeper, levels
 from netadapt.measure.definitions import faults_of
 from netadapt.measure.measurement import Tier
 from netadapt.results.schema import SCHEMA_VERSION, Clock, PlatformCard, Profile, ResultFile
@@ -36,6 +37,10 @@ _PLATFORM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 #: Longest line that something nested is put on; lists and objects of plain values are never broken.
 _LINE_LENGTH = 110
+
+#: Of a file to read; a hundred times the largest that was written.
+_MOST_BYTES = 1 << 24
+_MOST_DEPTH = 32
 
 _Content = TypeVar("_Content", ResultFile, PlatformCard)
 
@@ -279,7 +284,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_at_most(path, _MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
         fields = json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
@@ -291,6 +296,11 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path}: cannot be read as JSON: {error}; restore it") from error
     if not isinstance(fields, dict):
         raise ResultsError(f"{path}: not a results file of netadapt")
+    if is_deeper(fields, _MOST_DEPTH):
+        raise ResultsError(f"{path}: not a results file of netadapt: is nested more than {_MOST_DEPTH} levels deep")
+    texts = (entry for level in levels(fields) for entry in level if isinstance(entry, str))
+    if any("\ud800" <= sign <= "\udfff" for text in texts for sign in text):
+        raise ResultsError(f"{path}: not a results file of netadapt: has a text with half a sign (\\ud800 to \\udfff)")
     return fields
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
+from rich import markup
 
 from netadapt.errors import ResultsError
 from netadapt.results.check import Finding
@@ -29,6 +29,11 @@ _COLOURS = {
     "NOT COMPARABLE": "yellow",
 }
 _SEVERITIES = {"unreadable": "bold red", "error": "red", "warning": "yellow"}
+
+
+def escape(text: str) -> str:
+    """A text out of a file so that it neither colours what is shown nor steers the terminal."""
+    return markup.escape("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text))
 
 
 def quantity(value: float, unit: str) -> str:
@@ -74,8 +79,8 @@ def print_comparison(a: Path, b: Path, comparison: Comparison, as_json: bool) ->
         return
     for letter, path, run in (("A", a, comparison.a), ("B", b, comparison.b)):
         say(
-            f"{letter}: {escape(str(path))} ({run.platform}, tier: {run.tier}, clock: {run.clock}, {run.profile}, "
-            f"{run.made.date}, {run.made.commit or run.made.netadapt})"
+            f"{letter}: {escape(str(path))} ({escape(run.platform)}, tier: {run.tier}, clock: {run.clock}, "
+            f"{run.profile}, {escape(run.made.date)}, {escape(run.made.commit or run.made.netadapt)})"
         )
     rows = [_row_of_figure(case.id, figure) for case in comparison.cases for figure in case.figures]
     print_table(f"B against A (tier: {comparison.a.tier})", ["case", "figure", "A", "B", "B / A", "verdict"], rows)
@@ -91,19 +96,19 @@ def _row_of_figure(case: str, figure: FigureComparison) -> list[str]:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3f}"
     interval = "" if figure.low is None else f" ({figure.low:.3f} to {figure.high:.3f})"
     values = (quantity(figure.a, figure.unit), quantity(figure.b, figure.unit))
-    return [case, escape(figure.name), *values, ratio + interval, _coloured(figure.verdict)]
+    return [escape(case), escape(figure.name), *map(escape, values), ratio + interval, _coloured(figure.verdict)]
 
 
 def _remarks(case: CaseComparison) -> Iterator[str]:
     """What a table has no room for: why something cannot be compared, or what a verdict stands on."""
     if case.not_comparable:
-        yield f"{_coloured('NOT COMPARABLE')} {case.id}: {escape('; '.join(case.not_comparable))}"
+        yield f"{_coloured('NOT COMPARABLE')} {escape(case.id)}: {escape('; '.join(case.not_comparable))}"
     for figure in case.figures:
         if figure.verdict in _COLOURS:
-            yield f"{_coloured(figure.verdict)} {case.id}, {escape(figure.name)}: {escape(figure.reason)}"
+            yield f"{_coloured(figure.verdict)} {escape(case.id)}, {escape(figure.name)}: {escape(figure.reason)}"
     for letter, names in (("A", case.only_a), ("B", case.only_b)):
         if names:
-            yield f"only in {letter}: {case.id}, {escape(', '.join(names))}"
+            yield f"only in {letter}: {escape(case.id)}, {escape(', '.join(names))}"
 
 
 def _coloured(verdict: str) -> str:
@@ -149,4 +154,4 @@ def _facts_of(run: ResultFile | str) -> dict[str, Any]:
 def _row_of(run: ResultFile | str) -> list[str]:
     if isinstance(run, str):
         return ["", "", "", "", "[red]unreadable[/]"]
-    return [run.platform, run.tier, run.clock, run.profile, str(len(run.cases))]
+    return [escape(run.platform), run.tier, run.clock, run.profile, str(len(run.cases))]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from netadapt.measure import statistics
-from netadapt.results.figures import CLOCKED_ORIGINS, COST_UNITS, TIME_UNITS, is_noisy
+from netadapt.results.figures import CLOCKED_ORIGINS, COST_UNITS, TIME_UNITS, is_beyond_counting, is_noisy
 from netadapt.results.schema import Figure
 from netadapt.results.shift import Shift, shift
 
@@ -25,6 +25,8 @@ REGRESSIONS: tuple[Verdict, ...] = ("SLOWER", "WORSE")
 MARGIN = 0.05
 #: Relative difference that is told where numbers are exact (a simulated clock).
 EXACT_MARGIN = 0.001
+
+_LARGEST_LOGARITHM = 700.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class _Judgement:
 
 
 def _unjudged(a: Figure, b: Figure) -> _Judgement | None:
+    if is_beyond_counting(a) or is_beyond_counting(b):
+        return _Judgement("AMBIGUOUS", "has numbers of a size that no clock and no count gives")
     if a.unit != b.unit or a.better != b.better:
         return _Judgement("AMBIGUOUS", f"{a.better} {a.unit} is better in A, {b.better} {b.unit} in B")
     if a.better == "neither":
@@ -95,7 +99,7 @@ def _by_relative_rounds(a: Figure, b: Figure) -> _Judgement | None:
     return _Judgement(
         _judge(a, moved, margin),
         f"{len(a.samples)} and {len(b.samples)} {unit}",
-        *(math.exp(bound) for bound in (moved.value, moved.low, moved.high)),
+        *(_exponential(bound) for bound in (moved.value, moved.low, moved.high)),
     )
 
 
@@ -145,6 +149,11 @@ def _logarithms(figure: Figure, referenced: bool) -> list[float]:
     if min(*figure.samples, *divisors, math.inf, math.inf) <= 0:
         return []
     return [math.log(sample / divisor) for sample, divisor in zip(figure.samples, divisors, strict=True)]
+
+
+def _exponential(logarithm: float) -> float:
+    """As far as there are numbers: the interval of two rounds can be wider than those."""
+    return math.exp(min(logarithm, _LARGEST_LOGARITHM))
 
 
 def _tolerance(a: Figure, b: Figure) -> float:

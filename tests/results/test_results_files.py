@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from result_values import COMMIT, DATE, SAMPLES, card, case, edit, host_run, lat
 
 from netadapt.errors import ResultsError
 from netadapt.results import files
+from netadapt.results.check import check_card, check_file
+from netadapt.results.compare import compare_results
 from netadapt.results.schema import Figure, ResultFile
+from netadapt.results.show import print_comparison
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.recursive(
@@ -356,3 +360,46 @@ def test_one_folder_twice_is_its_newest_run_and_the_one_before(tmp_path):
     second.unlink()
     with pytest.raises(ResultsError, match=f"besides .*{first.name} to compare"):
         files.pick_pair(folder, folder)
+
+
+def test_half_a_sign_is_refused(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(files.to_text(run(case(data={"a": "\ud800"}))))
+    with pytest.raises(ResultsError, match=r"run\.json: not a results file of netadapt: has a text with half a sign"):
+        files.read_result(path)
+
+
+def test_deep_files_and_what_is_no_file_are_refused(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"a":' * 900 + "1" + "}" * 900)
+    with pytest.raises(ResultsError, match="nested more than 32 levels deep"):
+        files.read_result(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ResultsError, match="cannot be read: not an ordinary file"):
+        files.read_result(path)
+
+
+def test_names_out_of_a_file_are_shown_as_they_are(tmp_path, capsys):
+    path = tmp_path / f"{DATE}-{COMMIT}.json"
+    path.write_text(files.to_text(run(case({"[/]\x1b[2J\b": latency()}, id="[red]\x1b"))))
+    read = files.read_result(path)
+    print_comparison(path, path, compare_results(read, read), as_json=False)
+    shown = capsys.readouterr().out
+    assert "\x1b[2J" not in shown
+    assert "[red]" in shown
+
+
+def test_numbers_that_nothing_counts_are_a_finding_and_not_judged(tmp_path):
+    path = tmp_path / f"{DATE}-{COMMIT}.json"
+    path.write_text(files.to_text(run(case({"latency": latency((1e300, 5e-324))}))))
+    read = files.read_result(path)
+    assert any("not of a size between" in finding.what for finding in check_file(path))
+    comparison = compare_results(read, read)
+    assert comparison.cases[0].figures[0].verdict == "AMBIGUOUS"
+
+
+def test_a_definition_whose_rpc_is_no_table_is_no_reason_to_stop(tmp_path):
+    path = tmp_path / "platform.json"
+    path.write_text(files.to_text(card(definition={"rpc": ["server"]})))
+    assert check_card(path) == []
