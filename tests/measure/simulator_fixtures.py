@@ -107,23 +107,25 @@ class Simulator:
         self.start(simulated, *program, replay=replay, data_bytes=data_bytes)
         return Counts.from_report(self.report.read_text())
 
-    def start(self, simulated, *program, replay=True, data_bytes=1 << 16):
+    def start(self, simulated, *program, replay=True, data_bytes=1 << 16, stdin=None, serves="off"):
         """Run a program to its end; gives its output."""
         (self.folder / "core.model").write_text(simulated.plugin_text())
         write_program(self.folder / "program", [*program, leave()], data_bytes)
         arguments = {"model": "core.model", "capstone": self.installation.capstone_library, "report": "report.json"}
-        done = self.qemu({**arguments, "replay": "on" if replay else "off"})
+        arguments |= {"replay": "on" if replay else "off", "serves": serves}
+        done = self.qemu(arguments, stdin)
         assert done.returncode == 0, done.stderr.decode()
         assert done.stderr == b""
         return done.stdout
 
-    def qemu(self, arguments):
+    def qemu(self, arguments, stdin=None):
         """Run `program` with the plugin, given its arguments."""
         self.report.unlink(missing_ok=True)
         plugin = [str(self.installation.plugin), *(f"{name}={value}" for name, value in arguments.items())]
         return subprocess.run(
             [self.installation.qemu, "-cpu", "cortex-a72", "-plugin", ",".join(plugin), "./program"],
             cwd=self.folder,
+            stdin=stdin,
             capture_output=True,
             timeout=60,
             env={**os.environ, **self.installation.qemu_environment},

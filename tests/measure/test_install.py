@@ -453,8 +453,8 @@ class TestInstallation:
             lambda present, sources: present.qemu.unlink(),
             lambda present, sources: present.plugin.unlink(),
             lambda present, sources: shutil.rmtree(present.root),
-            lambda present, sources: (present.folder / "installation.json").write_text('{"qemu": 1}'),
-            lambda present, sources: (present.folder / "installation.json").write_text("{"),
+            lambda present, sources: installation.record_file(present.folder).write_text('{"qemu": 1}'),
+            lambda present, sources: installation.record_file(present.folder).write_text("{"),
         ],
     )
     def test_is_not_there_when_something_was_changed(self, complete, tmp_path, spoil):

@@ -114,6 +114,15 @@ def test_with_another_limit_of_the_stack(installation, expected, tmp_path):
     assert counted_elsewhere(installation, tmp_path, limited) == repr(expected)
 
 
+def test_as_another_user_with_other_limits_and_signals(installation, expected, tmp_path):
+    """Files then belong to nobody, process ids are small, and some signals are ignored."""
+    namespaces = ["unshare", "--user", "--map-user=12345", "--map-group=12345", "--pid", "--fork"]
+    if not shutil.which("unshare") or subprocess.run([*namespaces, "true"], capture_output=True).returncode:
+        namespaces = []
+    shell = "ulimit -s unlimited; ulimit -n 128; ulimit -c 0; umask 077; trap '' INT HUP USR1; exec \"$@\""
+    assert counted_elsewhere(installation, tmp_path, [*namespaces, "sh", "-c", shell, "sh"]) == repr(expected)
+
+
 def copy_of(installation, folder):
     """The same installation at another place; links where the file system can."""
 

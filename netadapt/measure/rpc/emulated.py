@@ -57,7 +57,7 @@ class EmulatedBoard(RunsInGuest):
             assert isinstance(platform.runtime, TvmRuntime)
             files |= warm_up or warm_up_files(platform.runtime)
         modules = ("marks", "server", "tvm_program", "board")
-        self._process = GuestProcess(installation, core, modules, files, timed=simulated)
+        self._process = GuestProcess(installation, core, modules, files, timed=simulated, serves=True)
         try:
             self.address = f"127.0.0.1:{self._await_port()}"
         except BaseException:

@@ -47,7 +47,7 @@ def open_device(platform: Platform, requested: str, on_wait: OnWait | None) -> D
 
 
 def identity(platform: Platform) -> dict[str, str]:
-    """Everything that moves a cycle: the core, the plugin, and the guest's software."""
+    """Everything that moves a cycle: the core, the plugin, the guest's software, and what divides it into blocks."""
     assert platform.core
     present = installed()
     versions = present.versions if present else {}
@@ -57,6 +57,8 @@ def identity(platform: Platform) -> dict[str, str]:
         "core": load_core(platform.core).digest,
         "scripts": _scripts_digest(without),
         **{name: version for name, version in versions.items() if name not in without},
+        # Where blocks of instructions end is up to QEMU; its patch releases only mend faults.
+        **({"qemu": ".".join(versions["qemu"].split(".")[:2])} if "qemu" in versions else {}),
     }
 
 

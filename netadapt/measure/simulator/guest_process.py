@@ -46,6 +46,7 @@ class GuestProcess:
         files: what else the folder has, by name.
         timed: whether the plugin counts cycles of the core.
         remember: False computes each block of instructions anew, which takes longer and must give the same.
+        serves: whether it is the program's first fork that is timed; the program itself then finds the host's clock.
 
     Raises:
         MeasurementError: it cannot be started.
@@ -60,6 +61,7 @@ class GuestProcess:
         files: Mapping[str, bytes],
         timed: bool = True,
         remember: bool = True,
+        serves: bool = False,
     ) -> None:
         self.core = core
         try:
@@ -68,7 +70,7 @@ class GuestProcess:
             raise MeasurementError(f"cannot make a folder for a guest: {error}") from error
         try:
             self._prepare(installation, files)
-            plugin = _plugin(installation, remember) if timed else []
+            plugin = _plugin(installation, remember, serves) if timed else []
             self._process = self._start(installation, modules, plugin)
         except OSError as error:
             self.close()
@@ -225,11 +227,11 @@ def ended(code: int) -> str:
         return f"ended with code {code}"
 
 
-def _plugin(installation: Installation, remember: bool) -> list[str]:
+def _plugin(installation: Installation, remember: bool, serves: bool) -> list[str]:
     # QEMU takes a comma for the end of the path unless there are two.
     library, capstone = (str(path).replace(",", ",,") for path in (installation.plugin, installation.capstone_library))
     options = f"{library},model=core.model,capstone={capstone},report=report.json"
-    return ["-plugin", options if remember else f"{options},replay=off"]
+    return ["-plugin", options + (",serves=on" if serves else "") + ("" if remember else ",replay=off")]
 
 
 def _bootstrap(modules: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from netadapt.errors import ModelError
 from netadapt.measure.device import Model
@@ -32,20 +32,26 @@ class GuestRuntime:
         return self.of_workload(WARM_UP)
 
 
-def _ort_model(model: Model, alone: bool = False) -> Request:
-    from netadapt.measure.zeroed import zeroed_onnx
+def _ort_model(model: Model) -> Request:
+    from netadapt.measure.undescribed import undescribed_onnx
 
-    # The instructions do not depend on the weights, and QEMU multiplies by zero twice as fast as by anything else.
-    content = zeroed_onnx(model_bytes(model))
-    name = model_name(model)
-    _require_usable_inputs(content, name)
-    return Request("ort_program", {"model.onnx": content}, {"alone": alone}, name)
+    # A network and its file, which says what it is of, must be the same.
+    return _ort_request(undescribed_onnx(model_bytes(model)), model_name(model), alone=False)
 
 
 def _ort_workload(workload: Workload) -> Request:
     from netadapt.network.workload_onnx import workload_to_onnx
 
-    return replace(_ort_model(workload_to_onnx(workload), alone=True), name=str(workload))
+    return _ort_request(workload_to_onnx(workload), str(workload), alone=True)
+
+
+def _ort_request(model: bytes, name: str, alone: bool) -> Request:
+    from netadapt.measure.zeroed import zeroed_onnx
+
+    # The instructions do not depend on the weights, and QEMU multiplies by zero twice as fast as by anything else.
+    content = zeroed_onnx(model)
+    _require_usable_inputs(content, name)
+    return Request("ort_program", {"model.onnx": content}, {"alone": alone}, name)
 
 
 def _require_usable_inputs(content: bytes, name: str) -> None:

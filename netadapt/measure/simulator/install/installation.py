@@ -18,7 +18,6 @@ from netadapt.measure.simulator.install import apt, qemu, timing_plugin, userlan
 from netadapt.measure.simulator.install.pins import installation_folder, pins
 from netadapt.measure.simulator.install.stages import disk_faults_told, remove_leftovers, run
 
-_RECORD = "installation.json"
 #: What guests import, and the wheels that have it; of those that tell their version.
 _MODULES = {
     "numpy": "numpy",
@@ -58,7 +57,7 @@ def installed() -> Installation | None:
     """The installation that belongs to this version of netadapt, None unless it is complete. Starts nothing."""
     folder = installation_folder()
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record = json.loads(record_file(folder).read_text(encoding="utf-8"))
         present = Installation(
             root=folder / "root",
             qemu=Path(record["qemu"]),
@@ -67,11 +66,16 @@ def installed() -> Installation | None:
             versions=record["versions"],
             qemu_environment=record["qemu_environment"],
         )
-        current = record["sources"] == timing_plugin.sources_digest() and record["qemu_state"] == _state(present.qemu)
+        current = record["qemu_state"] == _state(present.qemu)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     # Somebody may have cleared a part of the cache.
     return present if current and present.plugin.is_file() and present.root.is_dir() else None
+
+
+def record_file(folder: Path) -> Path:
+    """The file that says what is installed below a folder; versions of netadapt with other plugins have others."""
+    return folder / f"installation-{timing_plugin.sources_digest()}.json"
 
 
 def require(platform: str = _ANY_PLATFORM) -> Installation:
@@ -175,10 +179,9 @@ def _record(folder: Path, present: Installation) -> None:
         "qemu_environment": present.qemu_environment,
         "plugin": str(present.plugin.relative_to(folder)),
         "capstone_library": str(present.capstone_library.relative_to(folder)),
-        "sources": timing_plugin.sources_digest(),
         "versions": present.versions,
     }
-    write_atomically(folder / _RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
+    write_atomically(record_file(folder), json.dumps(record, indent=1, sort_keys=True).encode())
 
 
 def _state(program: Path) -> list[int]:

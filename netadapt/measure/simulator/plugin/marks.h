@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * System calls, of numbers that no kernel has, by which a program in the guest tells the plugin what to do. The kernel
- * answers them with an error, which the program ignores. `guest_files/netadapt/marks.py` has the same numbers.
+ * answers them with an error, which the program ignores. `in_guest/marks.py` has the same numbers.
  */
 #ifndef NETADAPT_MARKS_H
 #define NETADAPT_MARKS_H

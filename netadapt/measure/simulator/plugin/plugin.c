@@ -2,26 +2,29 @@
  *
  * QEMU plugin that gives a guest program the clock of a named core.
  *
- *     qemu-aarch64 -plugin timing.so,model=CORE.model,capstone=LIBCAPSTONE,report=REPORT.json[,replay=off] PROGRAM
+ *     qemu-aarch64 -plugin timing.so,model=CORE.model,capstone=LIBCAPSTONE,report=REPORT.json[,replay=off][,serves=on]
+ *         PROGRAM
  *
  * QEMU tells about each block of instructions when it translates it, about each execution of a block, and about each
  * access to memory. An executed block is timed when the next one starts, because only then all its accesses are known.
- * Before the first mark (see marks.h) nothing is instrumented and the program runs at QEMU's full speed.
+ * Before the first mark (see marks.h) nothing is instrumented and the program runs at QEMU's full speed; only what
+ * system calls tell of the host is replaced (see shown.h), from the first one on. A program that `serves` forks a
+ * process that measures, and is itself shown the host from then on: it needs a clock.
  */
 #include "marks.h"
 #include "qemu_plugin.h"
 #include "replay.h"
 #include "report.h"
+#include "shown.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = 1;
 
 enum {
-    CLOCK_GETTIME = 113, /* number of the system call on AArch64 */
+    CLONE = 220, /* number of the system call on AArch64 */
     /* Most lines that one block can touch: 512 instructions, each with up to 64 bytes of 1-byte elements. */
     MOST_ACCESSES = 512 * 64,
     NANOSECONDS_A_CYCLE = 1000,
@@ -46,8 +49,9 @@ static struct {
     Block **blocks;
     uint32_t block_count, block_capacity;
 
-    uint64_t guest_base;    /* host address of the guest's address 0 */
-    uint64_t clock_address; /* where the clock_gettime under way writes its result */
+    uint64_t guest_base; /* host address of the guest's address 0 */
+    bool started, serves, shows_host;
+    Question question; /* of the system call under way */
 } plugin;
 
 static Counters read_counters(void)
@@ -137,6 +141,18 @@ static Block *new_block(const struct qemu_plugin_tb *tb)
     return block;
 }
 
+static void note_guest_base(const struct qemu_plugin_tb *tb)
+{
+    struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, 0);
+    plugin.guest_base = (uint64_t)(uintptr_t)qemu_plugin_insn_haddr(instruction) - qemu_plugin_insn_vaddr(instruction);
+}
+
+static void on_first_translations(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+    (void)id;
+    note_guest_base(tb);
+}
+
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     (void)id;
@@ -150,8 +166,6 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         if (block->operations[i].loads || block->operations[i].stores)
             qemu_plugin_register_vcpu_mem_cb(instruction, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
                                              (void *)(uintptr_t)i);
-        plugin.guest_base =
-            (uint64_t)(uintptr_t)qemu_plugin_insn_haddr(instruction) - qemu_plugin_insn_vaddr(instruction);
     }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS, block);
 }
@@ -196,14 +210,24 @@ static void release(qemu_plugin_id_t id)
     qemu_plugin_reset(id, register_idle);
 }
 
+/* From the first system call on it is known where the guest's memory lies, and translations need not be seen. */
+static void end_start(qemu_plugin_id_t id)
+{
+    if (plugin.started)
+        return;
+    plugin.started = true;
+    if (!plugin.instrumented)
+        qemu_plugin_reset(id, register_idle);
+}
+
 static void on_system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t a0, uint64_t a1, uint64_t a2,
                            uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7)
 {
-    (void)a0, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7;
+    (void)a3, (void)a4, (void)a5, (void)a6, (void)a7;
     if (cpu)
         return;
     time_pending();
-    plugin.clock_address = number == CLOCK_GETTIME ? a1 : 0;
+    plugin.question = shown_question(number, a0, a1, a2);
     switch (number) {
     case MARK_WARM_UP:
         instrument(id);
@@ -226,29 +250,53 @@ static void on_system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, ui
         release(id);
         break;
     }
+    end_start(id);
 }
 
-/* Puts the simulated time in place of the real one, so that a profiler in the guest reports cycles. */
+/* The simulated time, so that a profiler in the guest reports cycles. */
+static struct timespec cycles_as_time(void)
+{
+    uint64_t time = replay_now(plugin.replay) * NANOSECONDS_A_CYCLE;
+    return (struct timespec){.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+}
+
+static void note_first_fork(int64_t number, int64_t result)
+{
+    if (!plugin.serves || number != CLONE)
+        return;
+    plugin.serves = false;
+    plugin.shows_host = result > 0;
+}
+
 static void on_system_call_return(qemu_plugin_id_t id, unsigned cpu, int64_t number, int64_t result)
 {
     (void)id;
-    if (!plugin.shows_cycles || cpu || number != CLOCK_GETTIME || result || !plugin.clock_address)
+    note_first_fork(number, result);
+    if (plugin.shows_host || cpu || result || number != plugin.question.number || !plugin.question.answer)
         return;
-    uint64_t time = replay_now(plugin.replay) * NANOSECONDS_A_CYCLE;
-    struct timespec shown = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
-    memcpy((void *)(uintptr_t)(plugin.guest_base + plugin.clock_address), &shown, sizeof shown);
+    void *answer = (void *)(uintptr_t)(plugin.guest_base + plugin.question.answer);
+    if (plugin.shows_cycles && plugin.instrumented && shown_is_time(&plugin.question))
+        shown_write_time(answer, cycles_as_time());
+    else
+        shown_replace(&plugin.question, answer);
+}
+
+static void register_start(qemu_plugin_id_t id)
+{
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_first_translations);
+    register_idle(id);
 }
 
 static void register_idle(qemu_plugin_id_t id)
 {
     qemu_plugin_register_vcpu_syscall_cb(id, on_system_call);
+    qemu_plugin_register_vcpu_syscall_ret_cb(id, on_system_call_return);
 }
 
 static void register_instrumented(qemu_plugin_id_t id)
 {
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
-    qemu_plugin_register_vcpu_syscall_cb(id, on_system_call);
-    qemu_plugin_register_vcpu_syscall_ret_cb(id, on_system_call_return);
+    register_idle(id);
 }
 
 /* The value of "NAME=VALUE" among the arguments, or NULL. */
@@ -269,10 +317,11 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     plugin.report = argument(argc, argv, "report");
     if (model && capstone && plugin.report && (plugin.model = model_read(model, error, sizeof error)) &&
         (plugin.translator = translator_open(plugin.model, capstone, error, sizeof error))) {
-        const char *replay = argument(argc, argv, "replay");
+        const char *replay = argument(argc, argv, "replay"), *serves = argument(argc, argv, "serves");
+        plugin.serves = serves && !strcmp(serves, "on");
         plugin.core = core_open(plugin.model);
         if (plugin.core && (plugin.replay = replay_open(plugin.core, !replay || strcmp(replay, "off")))) {
-            register_idle(id);
+            register_start(id);
             return 0;
         }
         snprintf(error, sizeof error, "not enough memory");
