@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,16 @@ def load_classifier_and_data(
     if height != width:
         raise DataError(f"{path} takes {height} x {width} pixels, but named data sets are square")
     dataset = load_dataset(data, height, channels)
-    if stated := classifier.stated:
+    stated = classifier.stated
+    if stated:
         _require_same_reading(path, stated, dataset)
         if stated.in_model and normalisation:
             raise OptionError(f"{path} normalises its input by itself; leave --mean and --std out")
-        normalisation = _RAW_PIXELS if stated.in_model else normalisation or (stated.mean, stated.std)
-    if normalisation:
+        normalisation = normalisation or (stated.mean, stated.std)
+    if stated and stated.in_model:
+        remarks = (*dataset.remarks, "given as pixels from 0 to 255, which the model normalises itself")
+        dataset = replace(normalised(dataset, *_RAW_PIXELS), remarks=remarks)
+    elif normalisation:
         dataset = normalised(dataset, *normalisation)
     require_fit(str(path), classifier, torch.zeros(classifier.shape), dataset)
     return classifier, dataset

@@ -103,7 +103,9 @@ def note_for_deployment(preprocessing: Mapping[str, Any]) -> str:
     """What the input of an exported model has to be, in one line."""
     shape = list(preprocessing["shape"])
     if preprocessing["in_model"]:
-        values = "pixels from 0 to 255, which the model normalises itself (no part of measured costs)"
+        values = "pixels from 0 to 255, which the model normalises itself"
+        if preprocessing.get("in_measured_costs") is False:
+            values += " (no part of the measured costs)"
     else:
         mean, std = (", ".join(f"{value:.4g}" for value in preprocessing[name]) for name in ("mean", "std"))
         values = f"(pixels / 255 - mean) / std, mean {mean}, std {std}"

@@ -70,7 +70,11 @@ def test_metadata_that_cannot_be_ours_are_refused(change: dict[str, object] | No
 
 def test_it_is_told_in_one_line() -> None:
     assert "(pixels / 255 - mean) / std, mean 0.5, 0.25, 0.75" in note_for_deployment(preprocessing(False).to_json())
-    assert "pixels from 0 to 255" in note_for_deployment(preprocessing(True).to_json())
+    in_model = preprocessing(True).to_json()
+    assert note_for_deployment(in_model).endswith(
+        "pixels from 0 to 255, which the model normalises itself; see docs/deploy.md"
+    )
+    assert "no part of the measured costs" in note_for_deployment({**in_model, "in_measured_costs": False})
 
 
 def test_there_are_two_places_for_it() -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from netadapt.errors import UnknownNameError
 from netadapt.train import load_dataset
+from netadapt.train.data.arrays import fit_to_size
 from netadapt.train.data.resizing import RESIZES, Resize, to_square
 
 EXIF_ORIENTATION = 0x0112
@@ -124,3 +125,14 @@ def test_a_phones_photo_is_turned_upright(tmp_path: Path) -> None:
 def test_named_data_sets_say_how_they_were_resized() -> None:
     assert load_dataset("fashion-mnist-mini", 32).resize == "border"
     assert load_dataset("fashion-mnist-mini", 28).resize == "squash"
+
+
+@settings(deadline=None)  # the first example imports torch
+@given(level=st.integers(0, 255), size=st.sampled_from([16, 24, 32, 48]), seed=st.integers(0, 99))
+def test_docs_lines_for_named_data_sets_give_their_pixels(level: int, size: int, seed: int) -> None:
+    """Named data sets are resized by torch; what docs/deploy.md says about them in Pillow's words is the same."""
+    pixels = np.random.default_rng(seed).integers(0, level + 1, (1, 1, 28, 28)).astype(np.uint8)
+    image = Image.fromarray(pixels[0, 0])
+    told = ImageOps.expand(image, 2) if size == 32 else image.resize((size, size), Image.Resampling.BILINEAR)
+    difference = fit_to_size(pixels, size)[0, 0].astype(int) - np.asarray(told)
+    assert np.abs(difference).max() <= (0 if size == 32 else 1)  # a level, as both round
