@@ -19,7 +19,7 @@ _FEWEST = 12
 
 @dataclass
 class MeasuredCosts:
-    """Costs of workloads in one metric on one device.
+    """Costs of workloads in one metric on one device; the cost of a workload is the same whenever it is asked for.
 
     `measured` counts the measurements that this object spent, `seconds` is the wall time that they took. `on_busy`
     hears, once, that the machine is too busy to be measured well, and what that means.
@@ -30,8 +30,12 @@ class MeasuredCosts:
     metric: str = "latency"
     on_progress: OnProgress | None = None
     on_busy: Callable[[str], None] | None = None
+    #: Whether contended entries of the table are measured again. Not in a run that is resumed: its networks were chosen
+    #: by those.
+    remeasure: bool = True
     measured: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
+    _known: dict[Workload, int] = field(default_factory=dict, init=False)
     _workloads: int = field(default=0, init=False)
     _contended: int = field(default=0, init=False)
 
@@ -42,8 +46,14 @@ class MeasuredCosts:
             MeasurementError, TableError: measuring or storing failed.
 
         """
+        new = [workload for workload in dict.fromkeys(workloads) if workload not in self._known]
+        if new:
+            self._known.update(self._fetched(new))
+        return {workload: self._known[workload] for workload in workloads}
+
+    def _fetched(self, workloads: Sequence[Workload]) -> dict[Workload, int]:
         started = time.perf_counter()
-        report = fill(self.table, self.device, workloads, self.metric, self.on_progress)
+        report = fill(self.table, self.device, workloads, self.metric, self.on_progress, remeasure=self.remeasure)
         if spent := report.measured + report.repeated:
             self.measured += spent
             self.seconds += time.perf_counter() - started

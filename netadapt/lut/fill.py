@@ -54,6 +54,7 @@ def fill(
     metric: str = "latency",
     on_progress: OnProgress | None = None,
     clock: Clock = thread_clock,
+    remeasure: bool = True,
 ) -> FillReport:
     """Measure the workloads that the table lacks and store each at once; a killed fill can simply be started again.
 
@@ -73,6 +74,7 @@ def fill(
         metric: the metric that is needed; others that the device measures at the same time are stored too.
         on_progress: hears of each workload that was measured.
         clock: of the calling thread.
+        remeasure: whether what is "contended" is measured again at all.
 
     Raises:
         UnknownNameError: the platform does not offer the metric.
@@ -83,7 +85,7 @@ def fill(
     wanted = list(dict.fromkeys(workloads))
     there = table.get_many(device.fingerprint, wanted, metric)
     missing = [workload for workload in wanted if workload not in there]
-    doubtful = [workload for workload in wanted if workload in there and not _is_settled(there[workload])]
+    doubtful = [workload for workload in wanted if remeasure and workload in there and not _is_settled(there[workload])]
     filling = _Filling(table, device, metric, on_progress, clock)
     left = filling.measure_all(missing, doubtful)
     return FillReport(

@@ -125,7 +125,12 @@ class Adaptation:
 
     def _begin(self, folder: RunFolder) -> tuple[State, Schedule]:
         """Calibrate and evaluate the original; or read what an earlier part of this run found."""
-        event = folder.last("started") or self._start(folder)
+        event = folder.last("started")
+        if event is None:
+            event = self._start(folder)
+        else:
+            for predictor in self._predictors.values():
+                predictor.costs.remeasure = False
         apply_corrections(folder, self._estimators)
         self.observer.expect(self._foreseen(event["seconds"] / len(self.dataset.holdout)))
         state = State(0, self.network.widths, event["resources"], event["score"], event["loss"], folder.weights(0))

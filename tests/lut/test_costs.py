@@ -39,3 +39,28 @@ def test_a_few_contended_layers_are_no_busy_machine(said):
 
 def test_a_few_layers_say_nothing(said):
     assert said(set(range(10)), batches=1) == []
+
+
+def test_the_cost_of_a_workload_does_not_change_while_it_is_asked_for(tmp_path):
+    device = FakeDevice()
+    device.slowness = lambda number: 1 + number / 100
+    device.status = lambda number: "contended"
+    with Table.open(tmp_path / "table.sqlite") as table:
+        costs = MeasuredCosts(table, device)
+        first = costs(WORKLOADS[:5])
+        measured = len(device.measured)
+        assert costs(WORKLOADS[:5]) == first
+        assert {**costs(WORKLOADS[:6])}.items() >= first.items()
+        assert WORKLOADS[0] not in device.measured[measured:]
+        assert WORKLOADS[5] in device.measured[measured:]
+
+
+def test_a_resumed_run_does_not_measure_again_what_it_was_decided_by(tmp_path):
+    busy, quiet = FakeDevice(), FakeDevice()
+    busy.status = lambda number: "contended"
+    busy.slowness = lambda number: 1.04
+    with Table.open(tmp_path / "table.sqlite") as table:
+        before = MeasuredCosts(table, busy)(WORKLOADS[:5])
+        assert MeasuredCosts(table, quiet, remeasure=False)(WORKLOADS[:5]) == before
+        assert quiet.measured == []
+        assert MeasuredCosts(table, quiet)(WORKLOADS[:5]) != before
