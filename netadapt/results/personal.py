@@ -16,7 +16,8 @@ _SHORTEST = 4
 
 #: Where absolute paths begin. A name such as "/features/0/Conv" is a layer.
 _ROOTS = "home|Users|root|tmp|var|opt|usr|etc|mnt|media|srv|private|Volumes|workspace|builds|runs|scratch|data"
-_EMAIL = r"[\w.+-]+@[\w-]+\.[A-Za-z][\w.]+"
+# Tried only where a word begins, and never again shorter: else a long word takes the square of its length.
+_EMAIL = r"(?<![\w.+-])[\w.+-]++@[\w-]+\.[A-Za-z][\w.]+"
 _ADDRESS = r"(?<![\w.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}:\d+"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -339,3 +340,10 @@ def test_the_committed_results_are_free_of_errors():
     if not list(results.glob("*/platform.json")):
         pytest.skip("no runs are committed yet")
     assert [finding for finding in check([results])[1] if finding.severity != "warning"] == []
+
+
+def test_a_long_word_takes_no_longer_than_its_length():
+    started = time.perf_counter()
+    assert personal_words({"a": "x" * 200_000, "b": "x-" * 100_000 + "@"}, own=()) == []
+    assert time.perf_counter() - started < 5
+    assert personal_words("see a.b+c@example.org.", own=()) == [("", "a.b+c@example.org.")]
