@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from netadapt.cli import _onnx_of
+from netadapt.cli.models import onnx_of
 from netadapt.errors import DataError, UnknownNameError
 from netadapt.measure.simulator.core_file import find_core, load_core
 from netadapt.measure.simulator.fidelity import Comparison, Fidelity, PublishedBoard, assess, read_published
@@ -154,7 +154,7 @@ def test_a_small_network_on_boards(tmp_path, monkeypatch):
     told = []
     result = assess(
         read_published(path),
-        lambda network: _onnx_of(network, None, None, None),
+        lambda network: onnx_of(network, None, None, None),
         lambda done, total: told.append((done, total)),
     )
     assert told == [(count, 4) for count in range(1, 5)]
