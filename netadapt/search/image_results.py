@@ -84,6 +84,12 @@ def load_image_results(path: Path) -> ImageResults | None:
         return None
     try:
         found = safetensors.numpy.load_file(path)
-        return ImageResults(torch.from_numpy(found["scores"]), torch.from_numpy(found["losses"]))
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        scores, losses = (torch.from_numpy(found[name]) for name in ("scores", "losses"))
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: damaged ({error}); remove it and resume") from error
+    for values in (scores, losses):
+        if not values.is_floating_point() or values.dim() != 1 or len(values) != len(scores):
+            raise RunError(f"{path}: damaged (not one score and one loss for each image); remove it and resume")
+        if not values.isfinite().all():
+            raise RunError(f"{path}: damaged (a score or a loss that is no number); remove it and resume")
+    return ImageResults(scores, losses)

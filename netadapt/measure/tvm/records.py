@@ -32,6 +32,9 @@ _FUNCTION = "main"
 
 _Nanoseconds = Annotated[float, Field(gt=0)]
 
+#: Records of whole networks have some hundred kilobytes.
+_MOST_BYTES = 64 << 20
+
 
 class TunedKernel(BaseModel):
     """What tuning came to for one fused function."""
@@ -99,6 +102,10 @@ class Records:
 
         """
         try:
+            if path.exists() and not path.is_file():
+                raise TuningError(f"{path}: not a file of tuning records, and not even a plain file")
+            if path.exists() and path.stat().st_size > _MOST_BYTES:
+                raise TuningError(f"{path}: too large for a file of tuning records")
             found = _File.model_validate(json.loads(path.read_bytes()))
         except FileNotFoundError:
             raise TuningError(f"{path}: there are no such tuning records; netadapt tune makes them") from None
@@ -106,7 +113,7 @@ class Records:
             raise TuningError(f"{path}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise TuningError(f"{path}: not a file of tuning records: {'; '.join(faults_of(error)[:3])}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TuningError(f"{path}: damaged, not JSON ({error}); remove it and tune again") from error
         return cls(found.platform, found.tier, found.tvm, found.target, tuple(found.kernels))
 
