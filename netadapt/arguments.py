@@ -1,4 +1,4 @@
-"""What a command was given, checked before torch is imported, data are read, or anything is measured.
+"""Check the arguments of commands before torch is imported, data are read, or anything is measured.
 
 Each check raises the error that the work itself would raise later. Nothing is written, and no lock is taken.
 """

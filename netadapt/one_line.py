@@ -1,4 +1,4 @@
-"""Mistakes in what was typed are told in one line with exit code 2, as every other error is."""
+"""Mistakes in what was typed take one line and exit code 2, as every other error does."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _STDOUT, _STDERR = 1, 2
 
 
 class Results(io.StringIO):
-    """What a command has to say, until it has ended."""
+    """Yield the output of a command until it ends."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What two busy processes beside it do to measuring, and to the demo: its time, its table, its speed-up."""
+"""The effect of two busy processes on the demo: its time, its table, its speed-up."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def demo(folder: Path) -> float:
 
 
 def demo_arguments() -> list[str]:
-    """What tox.ini has for the demo."""
+    """Return the arguments of the demo in tox.ini."""
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(ROOT / "tox.ini")
     commands = settings["testenv:demo"]["commands"].replace("\\\n", " ").strip().splitlines()

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 def command(target: typer.Typer, name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Make a function a command whose errors are told in one line, with exit code 2."""
+    """Make a function a command whose errors take one line, with exit code 2."""
 
     def register(function: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(function)

@@ -158,7 +158,7 @@ def evaluate(
     std: Std = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how good a network is on a data set."""
+    """Evaluate a network on a data set."""
     from netadapt import arguments, terminal
     from netadapt.errors import UnknownNameError
     from netadapt.train import check_dataset

@@ -39,7 +39,7 @@ def results_compare(
     ] = "platform",
     as_json: AsJson = False,
 ) -> None:
-    """Tell how B differs from A, figure by figure; exit code 1 if one is SLOWER or WORSE."""
+    """Show how B differs from A, figure by figure; exit code 1 if one is SLOWER or WORSE."""
     from netadapt.errors import UnknownNameError
     from netadapt.results.compare import compare_results, judge
     from netadapt.results.files import pick_pair, read_result

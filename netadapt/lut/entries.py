@@ -49,7 +49,7 @@ _PROVENANCE = TypeAdapter(Provenance)
 
 
 class EntryFaults(Exception):  # noqa: N818 - several faults, which the reader of the file reports as its own error
-    """What is wrong with a part of an entry: one text a fault, each with its field."""
+    """List the faults of a part of an entry, each with its field."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -121,7 +121,7 @@ def place_of(fault: Any, part: str = "") -> str:
 
 
 def _size_faults(workload: Workload) -> list[str]:
-    """What the types of the fields cannot say."""
+    """Check what the types of the fields cannot say."""
     smallest = {"padding": 0}
     sizes = {
         "in_channels": workload.in_channels,

@@ -162,7 +162,7 @@ class _Filling:
             measured = dict(self._measure(list(measured), again=True))
             slowdown = self._drift()
         if slowdown != 1:
-            # Where the reference has become faster, nobody knows by how much each of these is too slow.
+            # Where the reference has become faster, it is unknown by how much each of these is too slow.
             measured = {workload: cost.contended(max(1.0, slowdown)) for workload, cost in measured.items()}
             for workload, measurement in measured.items():
                 self._table.put(workload, measurement)

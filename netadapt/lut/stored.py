@@ -16,12 +16,12 @@ from netadapt.network.workload import Workload
 
 
 class MissingEntriesError(TableError):
-    """A table that lacks entries, and nobody asked for them to be measured."""
+    """A table that lacks entries which were not asked to be measured."""
 
 
 @dataclass(frozen=True)
 class LayerPrediction:
-    """What a network costs by the table (ns): each workload in order of execution, and all with the fixed part.
+    """The cost of a network by the table (ns): each workload in order of execution, and all with the fixed part.
 
     `correction` is None where whole networks have not been measured yet, so that nothing corrects the sum.
     """

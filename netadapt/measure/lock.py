@@ -31,7 +31,7 @@ OnWait = Callable[[str], None]
 def machine_lock_path() -> Path:
     """Name the lock file that every measurement on this machine's own cores takes.
 
-    In a folder of the user's, where nobody else can hold it or put something else in its place. A home folder may be
+    In a folder of the user, where no other user can hold it or put something else in its place. A home folder may be
     shared by several machines, hence the host's name.
     """
     return platformdirs.user_state_path("netadapt") / f"measuring-{socket.gethostname()}.lock"

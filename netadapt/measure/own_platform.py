@@ -96,7 +96,7 @@ def _require_board(base: Platform) -> None:
 
 
 def _card(base: Platform, board: str) -> str:
-    """What the numbers of a new board may be used for."""
+    """Write the card of a new board: what its numbers may be used for."""
     what = _RUNTIMES[base.runtime.name]
     if base.runtime.name == "tvm" and base.runtime.target.kind == "opencl":
         what = "OpenCL kernels that TVM generated"

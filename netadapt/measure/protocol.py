@@ -77,7 +77,7 @@ class Block:
         *,
         min_cpu_share: float,
     ) -> Block:
-        """Judge a block of `runs` runs by its clocks; None where nobody counts.
+        """Judge a block of `runs` runs by its clocks; None where a clock has no such count.
 
         A block that was interrupted costs the CPU time of its thread, which leaves out what others had of the core.
         The wall time stands where the thread waited by itself, or works through other threads (`min_cpu_share` of 0).
@@ -270,7 +270,7 @@ def _is_contended(blocks: list[Block]) -> bool:
 
 
 def _contended(blocks: list[Block], clean: list[float], width: float | None, timing: Timing) -> Sample:
-    """What can be said on a machine that is too busy: by the clean blocks, or by all if those are too few.
+    """Summarise blocks of a machine that is too busy: the clean ones, or all if those are too few.
 
     Contention only adds time, so the cost lies between the least that was seen and the first quartile.
     """

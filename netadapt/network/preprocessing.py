@@ -50,7 +50,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, text: str, source: str) -> Self:
-        """What the metadata of an ONNX file says.
+        """Read the metadata of an ONNX file.
 
         Raises:
             ModelError: it is not what `metadata` writes; names the `source`.
@@ -83,7 +83,7 @@ class Preprocessing:
         }
 
     def metadata(self) -> dict[str, str]:
-        """What an ONNX file says about it."""
+        """Return what an ONNX file says about it."""
         return {METADATA_KEY: json.dumps(self.to_json(), sort_keys=True)}
 
 
@@ -100,7 +100,7 @@ def is_in_model(place: str) -> bool:
 
 
 def note_for_deployment(preprocessing: Mapping[str, Any]) -> str:
-    """What the input of an exported model has to be, in one line."""
+    """Describe in one line what the input of an exported model has to be."""
     shape = list(preprocessing["shape"])
     if preprocessing["in_model"]:
         values = "pixels from 0 to 255, which the model normalises itself"

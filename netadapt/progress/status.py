@@ -1,4 +1,4 @@
-"""What is shown of work in hand, and what can show it."""
+"""The state of the work in hand, and the protocol of what shows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is being done in which stage, and how much of it is done; `total` is 0 where that cannot be counted."""
+    """The stage of the work and how much of it is done; `total` is 0 where that cannot be counted."""
 
     stage: str
     text: str

@@ -1,4 +1,4 @@
-"""What a run's page says of its budgets: what each allows, what was measured, and the verdict."""
+"""The budgets on a run's page: what each allows, what was measured, and the verdict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def budget_table(summary: Summary, origin: Origin) -> Table | None:
 
 
 def verdict_remarks(summary: Summary) -> list[Remark]:
-    """What a reader must not miss: that a budget is not met, or that it is not known."""
+    """Remarks that a reader must not miss: that a budget is not met, or that it is not known."""
     remarks = []
     if summary.stopped:
         remarks.append(Remark(f"The search stopped above its budget: {summary.stopped}.", "warn"))

@@ -185,7 +185,7 @@ class Adaptation:
         }
 
     def _doubt(self) -> str:
-        """What else may be wrong on a real clock; a simulated one is not disturbed by what runs beside it."""
+        """Name what else may be wrong on a real clock; a simulated one is not disturbed by what runs beside it."""
         return "" if self.device.platform.tier in ("simulated", "emulated") else "the machine is busy, or "
 
     def _schedule(self, resources: Resources, budgets: Sequence[Budget]) -> Schedule:

@@ -90,7 +90,7 @@ class Budget:
 
 
 def _without_its_unit(metric: str, amount: float, digits: str, unit: str) -> str:
-    """What an amount without a unit that the metric has was probably meant to be."""
+    """Guess what an amount without a unit of the metric was meant to be."""
     if unit == "%":
         return _did_you_mean(f"{metric}={amount / 100:g}x", f"{digits} % of the original") if amount < 100 else ""
     if not unit and amount < 1:

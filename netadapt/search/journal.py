@@ -44,7 +44,7 @@ _WHAT_TO_DO = "restore it from a copy, or begin a new run in another folder"
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a run was asked for: what was read, and its plain values."""
+    """The configuration of a run: as it was read, and as plain values."""
 
     config: Config
     fields: dict[str, Any]
@@ -69,7 +69,7 @@ class Journal:
 
     @property
     def events(self) -> list[Event]:
-        """What happened, in order."""
+        """The events, in order."""
         return [line.event for line in self.lines]
 
 
@@ -263,7 +263,7 @@ class _Course:
         if (summary.iterations, summary.adapted.widths) != (last.iteration, last.widths) or listed != accepted:
             return "its summary does not tell of the networks that were accepted"
         if summary.original.widths.keys() != last.widths.keys():
-            return "its summary tells of other channel groups than the networks that were accepted"
+            return "its summary has other channel groups than the networks that were accepted"
         return self._fault_of_metrics(summary.budget)
 
 

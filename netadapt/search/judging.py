@@ -24,7 +24,7 @@ _MOST_CAUTION = 0.02
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a budget allows and what the network was measured to cost, with a confidence interval.
+    """The limit of a budget and the measured cost of the network, with a confidence interval.
 
     All are shares of the original's cost where `of_original`, else amounts in the metric's base unit.
     """

@@ -1,4 +1,4 @@
-"""What the documents of a run say: `config.json`, the events of the journal, and the summary.
+"""The documents of a run: `config.json`, the events of the journal, and the summary.
 
 A search that is resumed and a report read them by these types, so that nothing else has to check them. The types are
 strict: a number in quotation marks is damage, not a number.
@@ -71,7 +71,7 @@ class Training(_Part):
 
 
 class Config(_Part):
-    """What was asked for: `config.json`."""
+    """The configuration: `config.json`."""
 
     schema_version: int
     network: str
@@ -158,7 +158,7 @@ class Speedup(_Part):
 
 
 class MeasuredCost(_Part):
-    """What a budget allows and what was measured; shares of the original where `of_original`, else in base units."""
+    """The limit and the measured cost; shares of the original where `of_original`, else in base units."""
 
     of_original: bool
     allowed: float
@@ -194,7 +194,7 @@ class DroppedProposal(_Part):
 
 
 class Cost(_Part):
-    """What a run took."""
+    """The effort that a run took."""
 
     proposals: int
     dropped_proposals: tuple[DroppedProposal, ...]
@@ -212,7 +212,7 @@ class ParetoPoint(_Part):
 
 
 class Summary(_Part):
-    """What came out: `summary.json` and the journal's last event."""
+    """The outcome: `summary.json` and the journal's last event."""
 
     schema_version: int
     network: str
@@ -245,7 +245,7 @@ class Summary(_Part):
 
 
 class Correction(_Argument):
-    """What whole networks cost beyond the sum of their layers; see `netadapt.lut.estimator`."""
+    """The cost of whole networks beyond the sum of their layers; see `netadapt.lut.estimator`."""
 
     scale: float
     offset: float

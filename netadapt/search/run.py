@@ -50,7 +50,7 @@ class RunFolder:
 
         Raises:
             RunError: the folder holds something else than a run, or a damaged one; there is a run already but `resume`
-                is not asked for, somebody else is at it, it was asked for something else, or the folder cannot be
+                is not asked for, another process is at it, it was asked for something else, or the folder cannot be
                 written. Nothing in it was changed then.
 
         """
@@ -208,7 +208,7 @@ def _is_about(entry: Mapping[str, Any], proposal: Proposal, look: Look) -> bool:
 
 
 def _events_before(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has happened already in the run of a folder; a last line that a kill cut short is taken off the journal."""
+    """Read the events of the run in a folder; a last line that a kill cut short is taken off the journal."""
     if not (path / CONFIG).exists():
         return []
     stored = read_config(path)

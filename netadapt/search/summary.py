@@ -93,7 +93,7 @@ def summarise(run: Finished, original: Product, adapted: Product) -> dict[str, A
 
 
 def _budget(run: Finished, final: State, judgement: Judgement) -> dict[str, Any]:
-    """What a budget allows: as the search predicted it, and as it was measured and judged."""
+    """The limit of a budget, the predicted and the measured cost, and the verdict."""
     schedule, metric = run.judge.schedule, judgement.metric
     return {
         "limit": schedule.budget[metric],

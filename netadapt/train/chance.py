@@ -13,7 +13,7 @@ _CLASSES_SHOWN = 10
 
 
 def near_chance(evaluation: Evaluation, split: Split, dataset: Dataset) -> str | None:
-    """What is likely wrong with a trained classifier that scores near chance on ``split``; None if it does not.
+    """Say what is likely wrong with a trained classifier that scores near chance on ``split``; None if it does not.
 
     Chance is the share of the most frequent class: many networks with wrong input name one class always.
     """

@@ -34,7 +34,7 @@ CONTENT = {
     "t10k-images-idx3-ubyte.gz": _Bytes(7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
     "t10k-labels-idx1-ubyte.gz": _Bytes(10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
-"""What the four files unpack to."""
+"""The unpacked content of the four files."""
 
 PUBLISHED = {
     "train-images-idx3-ubyte.gz": _Bytes(

@@ -1,4 +1,4 @@
-"""What a weight file says of itself. Needs no torch, so that a wrong file is refused at once."""
+"""Read the header of a weight file. Needs no torch, so that a wrong file is refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trackers and boards answer, damaged."""
+"""Damaged answers of trackers and boards."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_only_answers_get_through(fuzz: Fuzz) -> None:
 
 
 def _passed_on(content: bytes) -> bytes:
-    """What a client hears when a board sends something and goes away."""
+    """Return what a client receives when a board sends something and goes away."""
     board, near_board = socket.socketpair()
     near_client, client = socket.socketpair()
     with board, near_board, near_client, client:

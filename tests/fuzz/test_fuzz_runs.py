@@ -1,4 +1,4 @@
-"""Run folders and results that anybody may have edited: going on with them, and making reports of them."""
+"""Run folders and results that anyone may have edited: going on with them, and making reports of them."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def _make_files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What each line came to, all in one process, which begins with nothing imported."""
+    """Return the outcome of each line, all run in one process, which begins with nothing imported."""
     folder = tmp_path_factory.mktemp("wrong")
     _make_files(folder)
     home = {

@@ -49,5 +49,5 @@ class FakeDevice(Device):
 
     @property
     def layers(self):
-        """What was measured besides the reference."""
+        """The workloads measured, without the reference."""
         return [workload for workload in self.measured if workload != REFERENCE]

@@ -129,7 +129,7 @@ def test_rounds_are_not_added_on_a_busy_machine():
 
 
 def test_the_interval_allows_for_how_rounds_differ():
-    # Three rounds whose pairs agree wholly, at ratios of 0.49, 0.50 and 0.51: nobody knows it within a hundredth.
+    # Three rounds whose pairs agree wholly, at ratios of 0.49, 0.50 and 0.51: it is not known within a hundredth.
     rounds = [[(100.0, 49.0)] * 15, [(100.0, 50.0)] * 15, [(100.0, 51.0)] * 15]
     ratio, low, high = ratio_of_rounds(rounds, 0.95)
     assert ratio == 0.5

@@ -1,4 +1,4 @@
-"""What a guest is shown of its host by system calls: the same everywhere, so that nothing in it depends on the host."""
+"""System calls show a guest the same host everywhere, so that nothing in it depends on the real one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_files_have_no_owner_and_no_age(simulator, call):
         output = simulator.start(core(), system_call(*call), system_call(WRITE, 1, DATA, 128), stdin=stdin)
     status = file.stat()
     words, halves = numbers(output), numbers(output, 4)
-    # What tells one file from another stays.
+    # What distinguishes one file from another stays.
     assert words[:2] == [status.st_dev, status.st_ino]
     assert halves[4:8] == [status.st_mode, 1, 0, 0]
     assert (words[6], halves[14], words[8]) == (5000, 4096, 10)

@@ -249,7 +249,7 @@ def test_a_run_of_another_version_is_not_resumed(table: Table, tmp_path: Path) -
 
 
 def shown(summary: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
-    """What the console shows, in one line."""
+    """Return the output on the console as one line."""
     print_summary(summary)
     return " ".join(capsys.readouterr().out.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
 

@@ -1,4 +1,4 @@
-"""What boards answer, checked: a server can be of another version, damaged, or not what it says."""
+"""Check the answers of boards: a server can be of another version, damaged, or not what it says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UnusableAnswer(DeviceError):  # noqa: N818 - of a board, not a mistake of 
 
 
 class Description(BaseModel):
-    """What a board says of itself; fields that this version does not know are left out."""
+    """A board's description of itself; fields that this version does not know are left out."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 

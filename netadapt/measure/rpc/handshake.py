@@ -58,7 +58,7 @@ def connected(board: Board, session_limit_s: float, limit_s: float) -> socket.so
 
 
 def silence(limit_s: float) -> str:
-    """What it means that a board does not answer."""
+    """Return the error for a board that does not answer."""
     return (
         f"the board takes a connection but does not answer within {limit_s:g} s: it is stopped, out of reach, or a"
         " server of TVM's that serves another client"

@@ -32,7 +32,7 @@ def command(module: str) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment in which such a process finds this package where this process does, and all of TVM.
 
-    It has nothing that the process does not need: whoever answers at the address of a board may look for credentials.
+    It has nothing that the process does not need: anyone who answers at the address of a board may look for secrets.
     """
     root = os.path.dirname(os.path.dirname(netadapt.__file__))
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

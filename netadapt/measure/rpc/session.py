@@ -312,7 +312,7 @@ def _board(where: Where, report: Report, busy_limit_s: float) -> Board:
 
 
 def _refusal(error: DeviceError, board: Board, where: Where) -> DeviceError:
-    """What it means that a server does not take this client."""
+    """Return the error for a server that does not take this client."""
     address = f"{board.host}:{board.port}"
     if isinstance(error, DeviceBusy):
         return DeviceBusy(f"the board at {address} served other clients for {where.busy_limit_s:g} s")

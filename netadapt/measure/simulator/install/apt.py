@@ -115,7 +115,7 @@ def install(package: str, on_wait: Callable[[str], None]) -> None:
 
     Args:
         package: its name.
-        on_wait: told for whom this waits.
+        on_wait: hears what this waits for.
 
     Raises:
         SetupError: apt-get failed, or others used it for ten minutes.

@@ -148,7 +148,7 @@ def _make(folder: Path, on_stage: Callable[[str], None]) -> Installation:
 
 
 def _counted(stages: Sequence[str], on_stage: Callable[[str], None]) -> Callable[..., None]:
-    """Tell of stages, and of steps within them, which of how many they are."""
+    """Report stages and steps within them, with which of how many they are."""
 
     def begin(stage: str, step: str = "") -> None:
         place = f"{stages.index(stage) + 1} of {len(stages)}"

@@ -58,7 +58,7 @@ def ensure(folder: Path, on_step: Callable[[str], None]) -> Emulator:
 
     Args:
         folder: that of the installation.
-        on_step: told what is being done for it.
+        on_step: hears what is being done for it.
 
     Raises:
         SetupError: it is not usable, or could not be got; says how to install it.
