@@ -34,7 +34,8 @@ class Lines(Observer):
 
     def iteration(self, state: State, limits: Resources, proposals: Sequence[Proposal], iterations: int) -> None:
         """Say how far the search is."""
-        self.stage(f"iteration {state.iteration + 1} of {iterations}")
+        number = state.iteration + 1
+        self.stage(f"iteration {number} of {max(number, iterations)}")
 
     def measured(self, done: int, total: int) -> None:
         """Say how many are done, now and then."""
