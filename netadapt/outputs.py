@@ -41,7 +41,7 @@ def require_output(path: Path, kind: Kind) -> None:
             raise OutputError(f"{path} is not a plain file; nothing can be written there, choose another name")
         if path.is_file() and path.stat().st_size and not kind.is_one(path):
             raise OutputError(f"{path} is there already and is no {kind.name}; remove it or choose another name")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
         writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -148,13 +148,13 @@ def _judged(metric: str, measured: Mapping[str, Any], field: str) -> str:
 def _speedup(summary: Mapping[str, Any]) -> str:
     speedup, tier = summary["speedup"], summary["tier"]
     says = "" if speedup["conclusive"] else "inconclusive: "
-    how = "interleaved, " if speedup["low"] < speedup["high"] else ""
+    if speedup["low"] < speedup["high"]:
+        how = f"95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, interleaved"
+    else:
+        how = "exact"
     statuses = {summary[product]["latency_status"] for product in ("original", "adapted")}
     busy = ", on a busy machine" if statuses & {"contended", "unconverged"} else ""
-    return (
-        f"measured speed-up {says}{speedup['ratio']:.2f}x "
-        f"(95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, {how}tier: {tier}{busy})"
-    )
+    return f"measured speed-up {says}{speedup['ratio']:.2f}x ({how}, tier: {tier}{busy})"
 
 
 def _prediction_error(adapted: Mapping[str, Any]) -> str:

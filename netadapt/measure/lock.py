@@ -50,7 +50,9 @@ class Holder:
     def this_process(cls, since_s: float) -> Holder:
         """Describe this process."""
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        return cls(os.getpid(), command[:_COMMAND_LENGTH], since_s)
+        if len(command) > _COMMAND_LENGTH:
+            command = f"{command[: _COMMAND_LENGTH - 4]} ..."
+        return cls(os.getpid(), command, since_s)
 
     @classmethod
     def read(cls, content: bytes) -> Holder | None:
@@ -64,7 +66,8 @@ class Holder:
     def __str__(self) -> str:
         elapsed_s = max(0.0, time.time() - self.since_s)
         command = "".join(letter if letter.isprintable() else "?" for letter in self.command)
-        return f"process {self.pid} ({command}), which began {elapsed_s:.0f} s ago"
+        elapsed = f"{elapsed_s:.0f} s" if elapsed_s < 90 else f"{elapsed_s / 60:.0f} min"
+        return f"process {self.pid} ({command}), which began {elapsed} ago"
 
 
 class MeasuringLock:

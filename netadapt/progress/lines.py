@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -31,14 +32,21 @@ class Lines:
         self._clock = clock
         self._status: Status | None = None
         self._written = clock()
+        #: When a line of each stage was last written at once.
+        self._begun: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def show(self, status: Status) -> None:
-        """Take note of a status; the first one of a stage is written at once, others when it is time."""
+        """Take note of a status; the first one of a stage is written at once, others when it is time.
+
+        Two processes that take turns at measuring wait and go on several times a second: a stage that was begun a
+        moment ago does not begin anew.
+        """
         with self._lock:
             begins = self._status is None or status.stage != self._status.stage
             self._status = status
-            if begins:
+            if begins and self._clock() - self._begun.get(status.stage, -math.inf) >= PERIOD_S:
+                self._begun[status.stage] = self._clock()
                 self._write_line(status.text)
             else:
                 self._write_if_due()
@@ -52,6 +60,7 @@ class Lines:
         """Write no status any more."""
         with self._lock:
             self._status = None
+            self._begun.clear()
 
     def tick(self) -> None:
         """Write the status if none was written for a while."""

@@ -397,7 +397,11 @@ def _goal(metric: str, amount: str) -> str:
 def _results(summary: Summary) -> tuple[Headline, ...]:
     original, adapted, speedup = summary.original, summary.adapted, summary.speedup
     scale = amounts.scale_for([original.latency_ns], "ns")
-    interval = f"95 % interval {amounts.ratio(speedup.low)} to {amounts.ratio(speedup.high)}, interleaved pairs"
+    interval = (
+        f"95 % interval {amounts.ratio(speedup.low)} to {amounts.ratio(speedup.high)}, interleaved pairs"
+        if speedup.low < speedup.high
+        else "exact"
+    )
     headlines = [
         Headline(
             "measured speed-up",

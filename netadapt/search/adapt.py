@@ -23,7 +23,7 @@ from netadapt.network.export import to_onnx, write_onnx
 from netadapt.network.network import AdaptableNetwork
 from netadapt.network.normalising import deployable
 from netadapt.network.preprocessing import Preprocessing
-from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, require_metrics
+from netadapt.search.budget import COUNTED, Budget, Resources, Schedule, in_words, require_metrics
 from netadapt.search.continuing import MeasuredSearch, apply_corrections
 from netadapt.search.executors import make_executor
 from netadapt.search.fast import make_search
@@ -203,7 +203,7 @@ class Adaptation:
             if least[metric] > limit:
                 raise BudgetError(
                     f"the budget is impossible: with every group at its narrowest the network still costs "
-                    f"{least[metric]:,.0f} in {metric}, above {limit:,.0f}"
+                    f"{in_words(metric, least[metric])} in {metric}, above {in_words(metric, limit)}"
                 )
         return schedule
 

@@ -81,12 +81,23 @@ class Budget:
         limit = self.amount * original if self.relative else self.amount
         if limit >= original:
             raise BudgetError(
-                f"the budget of {limit:,.0f} for {self.metric} is met already: the network costs {original:,.0f}"
+                f"the budget of {in_words(self.metric, limit)} for {self.metric} is met already: "
+                f"the network costs {in_words(self.metric, original)}"
             )
         return limit
 
     def __str__(self) -> str:
         return f"{self.metric}={self.amount:g}{'x' if self.relative else ''}"
+
+
+def in_words(metric: str, value: float) -> str:
+    """Return a cost in the base unit as people read it: "27.824 us", "760.33 uJ", "384,064"."""
+    if metric in COUNTED:
+        return f"{value:,.0f}"
+    unit, scale = max(
+        ((unit, scale) for unit, scale in UNITS[metric].items() if scale <= max(value, 1)), key=lambda found: found[1]
+    )
+    return f"{value / scale:.5g} {unit.replace('j', 'J')}"
 
 
 def _without_its_unit(metric: str, amount: float, digits: str, unit: str) -> str:

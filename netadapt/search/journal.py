@@ -88,8 +88,19 @@ def require_free(folder: Path, resume: bool) -> None:
         raise RunError(f"{folder}: the run folder cannot be read: {error.strerror}") from error
     if there and not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not empty and holds no run of netadapt; choose a new or an empty folder")
-    if there and read_journal(folder, read_config(folder).config).lines and not resume:
+    if there and read_journal(folder, _config_of_run(folder)).lines and not resume:
         raise RunError(f"{folder} holds a run already; continue it with --resume or choose another folder")
+
+
+def _config_of_run(folder: Path) -> Config:
+    try:
+        return read_config(folder).config
+    except RunError as error:
+        if (folder / JOURNAL).exists():
+            raise
+        raise RunError(
+            f"{folder}: {CONFIG} there is not the configuration of a run; choose a new or an empty folder"
+        ) from error
 
 
 def read_config(folder: Path) -> Configuration:

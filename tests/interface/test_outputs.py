@@ -60,6 +60,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
     (tmp_path / "file").write_text(MINE)
     with pytest.raises(OutputError, match="cannot be written"):
         require_output(tmp_path / "file" / "net.onnx", ONNX_FILE)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="link is not a folder that can be written to"):
+        require_output(tmp_path / "link" / "net.onnx", ONNX_FILE)
     with pytest.raises(OutputError, match="File name too long"):
         require_output(tmp_path / ("x" * 300), ONNX_FILE)
 

@@ -203,3 +203,18 @@ with progress.live_progress() as shown:
     written = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     first, second, *_ = written.splitlines()
     assert (first, second) == ("working", "working, 0 s so far")
+
+
+def test_processes_that_take_turns_do_not_fill_the_log() -> None:
+    log = Log()
+    log.progress.stage("measuring layers")
+    for _ in range(8):
+        log.progress.waiting("process 7 (netadapt), which began 1 s ago")
+        log.wait(5)
+        log.progress.measured(1, 10)
+    assert [text.split(" (")[0] for _, text in log.written[:2]] == [
+        "measuring layers",
+        "measuring layers, waiting for process 7",
+    ]
+    assert len(log.written) <= 7
+    assert log.written[-1][0] >= 40 - 20

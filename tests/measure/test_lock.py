@@ -47,6 +47,12 @@ def test_waits_for_another_process_and_says_which(holder):
     assert re.fullmatch(rf"process {process.pid} \(.+\), which began \d+ s ago", waits[0])
 
 
+def test_a_holder_is_described_with_a_readable_time_and_a_sign_that_its_command_was_cut(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/netadapt", "adapt", *["word"] * 30])
+    text = str(Holder.this_process(time.time() - 25 * 60))
+    assert re.fullmatch(rf"process {os.getpid()} \(netadapt adapt word .* \.\.\.\), which began 25 min ago", text)
+
+
 def test_says_it_anew_while_it_waits(holder, monkeypatch):
     path, process = holder
     monkeypatch.setattr("netadapt.measure.lock._NOTICE_S", 0.05)

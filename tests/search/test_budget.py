@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netadapt.errors import BudgetError, UnknownNameError
-from netadapt.search.budget import Budget, Pace, Schedule, parse_budgets
+from netadapt.search.budget import Budget, Pace, Schedule, in_words, parse_budgets
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,16 @@ def test_one_budget_for_each_metric() -> None:
 def test_a_budget_that_the_original_meets_is_refused() -> None:
     assert Budget.parse("latency=20ms").limit(30e6) == 20e6
     assert Budget.parse("macs=0.25x").limit(1000) == 250
-    with pytest.raises(BudgetError, match="met already"):
+    with pytest.raises(BudgetError, match="the budget of 20 ms for latency is met already: the network costs 20 ms"):
         Budget.parse("latency=20ms").limit(20e6)
+
+
+def test_costs_in_messages_have_their_units() -> None:
+    assert in_words("latency", 27_824) == "27.824 us"
+    assert in_words("latency", 12_000_000_000) == "12 s"
+    assert in_words("latency", 0.5) == "0.5 ns"
+    assert in_words("energy", 760_328_000) == "760.33 uJ"
+    assert in_words("macs", 384_064) == "384,064"
 
 
 def test_limits_fall_by_decaying_steps_from_what_the_network_costs() -> None:

@@ -135,6 +135,12 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, na
     assert (tmp_path / "proposals").is_dir()
 
 
+def test_a_configuration_of_another_program_is_no_damaged_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("not even JSON")
+    with pytest.raises(RunError, match=r"config.json there is not the configuration of a run; choose a new"):
+        open_run(tmp_path)
+
+
 def test_an_empty_journal_beside_accepted_networks_is_damage_not_a_new_run(tmp_path: Path) -> None:
     run_of(tmp_path, 1)
     journal = tmp_path / "journal.jsonl"

@@ -55,7 +55,7 @@ def test_nothing_given_is_nothing_changed() -> None:
         ),
         ("0.5", "58.4", "std: 58.4 is not between 0 and 1"),
         ("nan", "0.5", "mean: nan is not between"),
-        ("0.5", "0.2,0,0.2", "std: 0.2, 0, 0.2 has a 0"),
+        ("0.5", "0.2,0,0.2", "std: 0.2, 0, 0.2 must be above 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(mean: str | None, std: str | None, complaint: str) -> None:

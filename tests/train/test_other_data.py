@@ -116,6 +116,9 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 3)
     with pytest.raises(DataError, match="1 class folders found, at least 2"):
         load_dataset(f"folder:{tmp_path}", 32)
+    write_images(tmp_path / "b", 1)
+    with pytest.raises(DataError, match=r"b: 1 image \("):
+        load_dataset(f"folder:{tmp_path}", 32)
     write_images(tmp_path / "b", 2)
     with pytest.raises(DataError, match=r"b: 2 images \(.bmp, .jpeg, .jpg, .png, .webp\), at least 3 needed"):
         load_dataset(f"folder:{tmp_path}", 32)

@@ -13,6 +13,7 @@ from netadapt.train.data.arrays import split_holdout, take_out
 from netadapt.train.data.photo import SUFFIXES, is_grey, read_photo
 from netadapt.train.data.resizing import DEFAULT, RESIZES, WORDS, Resize, to_square
 from netadapt.train.data.types import Dataset, Split
+from netadapt.wording import counted
 
 _TEST_SHARE = 0.2  # where the folder has no test part of its own
 _FEWEST_TO_DIVIDE = 3  # images of a class: one each to train on, to hold out, to test
@@ -132,7 +133,9 @@ def _files(folder: Path, classes: tuple[str, ...], fewest: int) -> list[Path]:
     for name in classes:
         images = sorted(path for path in (folder / name).iterdir() if _is_photo(path.name))
         if len(images) < fewest:
-            raise DataError(f"{folder / name}: {len(images)} images ({', '.join(SUFFIXES)}), at least {fewest} needed")
+            raise DataError(
+                f"{folder / name}: {counted(len(images), 'image')} ({', '.join(SUFFIXES)}), at least {fewest} needed"
+            )
         files += images
     return files
 

@@ -63,7 +63,7 @@ def each_channel(mean: Sequence[float], std: Sequence[float], channels: int) -> 
                 "so divide values for 0..255 by 255"
             )
     if not all(std):
-        raise OptionError(f"std: {_listed(std)} has a 0, by which nothing can be divided")
+        raise OptionError(f"std: {_listed(std)} must be above 0 in every channel")
     return _repeated(mean, channels), _repeated(std, channels)
 
 
