@@ -11,6 +11,7 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from netadapt.errors import DefinitionError, UnknownNameError
 from netadapt.files import read_at_most
@@ -119,12 +120,19 @@ def faults_of(error: ValidationError, unions: tuple[str, ...] = ()) -> list[str]
         unions: fields whose content can be of several kinds; pydantic names the kind that it took it for.
 
     """
-    return [
-        f"{_field(fault['loc'], unions)}: missing"
-        if fault["type"] == "missing"
-        else f"{_field(fault['loc'], unions)}: {fault['msg']} (found {str(fault['input'])[:_MOST_SHOWN]!r})"
-        for fault in error.errors()
-    ]
+    return [f"{_named(_field(fault['loc'], unions))}{_complaint(fault)}" for fault in error.errors()]
+
+
+def _named(field: str) -> str:
+    """Return what goes before a complaint: nothing if it is about the whole document."""
+    return f"{field}: " if field else ""
+
+
+def _complaint(fault: ErrorDetails) -> str:
+    if fault["type"] == "missing":
+        return "missing"
+    message = "It does not say what it is" if fault["type"] == "union_tag_not_found" else fault["msg"]
+    return f"{message} (found {str(fault['input'])[:_MOST_SHOWN]!r})"
 
 
 def definition_error(path: Path, faults: list[str]) -> DefinitionError:

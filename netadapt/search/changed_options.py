@@ -60,6 +60,8 @@ def _change(name: str, before: object, now: object) -> str:
         return "the network's weights are others than before"
     if name == "correction":
         return f"--no-correction was {'not given' if before else 'given'}, now it is {'not given' if now else 'given'}"
+    if name.endswith(".augmentation.flip"):
+        return f"--no-flip was {'not given' if before else 'given'}, now it is {'not given' if now else 'given'}"
     return f"{_OPTIONS.get(name, name)} was {_text(name, before)}, now {_text(name, now)}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from netadapt.errors import RunError
+from netadapt.search.changed_options import changed_options
 from netadapt.search.outcome import Look, Outcome, State
 from netadapt.search.proposals import Proposal
 from netadapt.search.run import RunFolder
@@ -139,6 +140,21 @@ def test_a_configuration_of_another_program_is_no_damaged_run(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("not even JSON")
     with pytest.raises(RunError, match=r"config.json there is not the configuration of a run; choose a new"):
         open_run(tmp_path)
+
+
+def test_a_change_of_mirroring_is_named_by_its_option_and_once() -> None:
+    kept, changed = (
+        {part: {"options": {"augmentation": {"flip": flip}}} for part in ("short_term", "long_term")}
+        for flip in (True, False)
+    )
+    assert changed_options(kept, changed) == ["--no-flip was not given, now it is given"]
+
+
+def test_a_fault_of_a_whole_document_begins_with_the_fault(tmp_path: Path) -> None:
+    run_of(tmp_path, 1)
+    (tmp_path / "config.json").write_text("1")
+    with pytest.raises(RunError, match=r"not the configuration of a run \(Input should be"):
+        open_run(tmp_path, resume=True)
 
 
 def test_an_empty_journal_beside_accepted_networks_is_damage_not_a_new_run(tmp_path: Path) -> None:
