@@ -53,7 +53,7 @@ class Search:
             limits = self.limits(state)
             try:
                 proposals = self.proposals(limits, state)
-                self.observer.iteration(state, limits, proposals, self.schedule.pace.iterations)
+                self.observer.iteration(state, limits, proposals, self.foreseen(limits, state))
                 state = self._accept(self.best(proposals, limits, state), state, started)
             except DeadEnd as end:
                 return state, str(end)
@@ -62,6 +62,10 @@ class Search:
     def limits(self, state: State) -> dict[str, float]:
         """What the network of the next iteration may cost."""
         return self.schedule.limits(state.iteration, state.resources)
+
+    def foreseen(self, limits: Resources, state: State) -> int:
+        """The number of iterations that the whole search is expected to take."""
+        return self.schedule.pace.iterations
 
     def proposals(self, limits: Resources, state: State) -> list[Proposal]:
         """A proposal for each group that meets the limits.

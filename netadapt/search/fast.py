@@ -54,6 +54,17 @@ class FastSearch(Search):
         history = pairwise(results) if len(results) == len(found) else ()
         return AdaptiveSteps(self.schedule).limits(state.resources, history)
 
+    def foreseen(self, limits: Resources, state: State) -> int:
+        """The iterations so far, and as many steps of the present length as are left to the budget."""
+        if not self.strategy.adaptive_steps:
+            return super().foreseen(limits, state)
+        left = [
+            math.ceil((state.resources[metric] - budget) / (state.resources[metric] - limits[metric]))
+            for metric, budget in self.schedule.budget.items()
+            if limits[metric] < state.resources[metric]
+        ]
+        return state.iteration + max(left, default=1)
+
     def proposals(self, limits: Resources, state: State) -> list[Proposal]:
         """A proposal for each group that saves its part of the step, but for those that rest.
 

@@ -147,7 +147,8 @@ def test_the_table_is_built_shown_exported_and_imported(tmp_path: Path) -> None:
     built = run_json("lut", "build", *network, "--points", 1, "--table", table)
     # 29 layers; a pair of them (depthwise, pointwise) comes five times; and the empty run.
     assert built["measured"] == built["requested"] == 29 - 8 + 1
-    assert run_json("lut", "build", *network, "--points", 1, "--table", table)["measured"] == 0
+    # On a busy machine some are contended, and measured again.
+    assert run_json("lut", "build", *network, "--points", 1, "--table", table)["measured"] <= built["contended"]
     with MeasuringLock(machine_lock_path()).held():  # reading does not wait for who measures
         shown = run_json("lut", "show", *network, "--table", table, "--no-correction")
     assert len(shown["layers"]) == 29

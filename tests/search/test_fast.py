@@ -17,7 +17,9 @@ from netadapt.errors import BudgetError, RunError, TaskError, UnknownNameError
 from netadapt.lut.store import Table
 from netadapt.measure.device import Device
 from netadapt.search.adapt import Adaptation
+from netadapt.search.observer import Observer
 from netadapt.search.options import Options
+from netadapt.search.outcome import State
 from netadapt.search.strategy import FAST, PAPER, Strategy, find_strategy
 from netadapt.train.task import Batches, Classification, Evaluation
 
@@ -44,6 +46,19 @@ def journal(run: Path, event: str) -> list[dict[str, Any]]:
 
 def trained_steps(run: Path) -> int:
     return sum(entry["outcome"]["look"]["steps"] for entry in journal(run, "proposal"))
+
+
+def test_the_iterations_that_are_foreseen_follow_the_steps(device: Device, table: Table, tmp_path: Path) -> None:
+    foreseen: list[int] = []
+
+    class Listener(Observer):
+        def iteration(self, state: State, limits: object, proposals: object, iterations: int) -> None:
+            foreseen.append(iterations)
+
+    asked = small_options(["macs=0.4x"], iterations=20, strategy=FAST)
+    summary = small_adaptation(device, table, tmp_path, asked, observer=Listener()).run()
+    # Steps are twice those of the schedule at first, and larger where the next allowed width saves more.
+    assert 10 >= foreseen[0] >= foreseen[-1] >= summary["iterations"] == len(foreseen)
 
 
 @pytest.mark.parametrize("idea", IDEAS)
