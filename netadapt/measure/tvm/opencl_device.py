@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from netadapt.errors import MeasurementError
@@ -143,9 +142,11 @@ def _context(device: Any) -> Any:
         raise MeasurementError(f"cannot open the OpenCL device {device.name.strip()}: {error}") from error
 
 
-@cache
 def _device_facts() -> dict[str, str]:
-    """Name and driver of the device; nothing where there is none."""
+    """Name and driver of the device; nothing where there is none.
+
+    Not kept: a driver that could not start once, for want of memory or processes, may do so the next time.
+    """
     from netadapt.measure.tvm.opencl_run import first_device
 
     try:

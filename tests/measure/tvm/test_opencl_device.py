@@ -24,7 +24,7 @@ from netadapt.measure.device import check_platform, fingerprint, open_device
 from netadapt.measure.measurement import STATUSES
 from netadapt.measure.platform import TvmTarget, load_platform
 from netadapt.measure.protocol import Timing
-from netadapt.measure.tvm import opencl_program, opencl_run
+from netadapt.measure.tvm import opencl_device, opencl_program, opencl_run
 from netadapt.measure.tvm.opencl_run import KernelSource, OpenclRun, first_device
 from netadapt.measure.tvm.reference import example
 from netadapt.network.workload import EMPTY_RUN, Workload
@@ -255,6 +255,16 @@ def test_the_cost_of_a_block_is_the_mean_of_what_the_device_says():
     assert source.block().cost in (300, 500)
     source._runs = 2
     assert source.block().cost == 400
+
+
+def test_a_device_that_could_not_be_opened_once_is_found_later(monkeypatch):
+    def fails():
+        raise MeasurementError("no OpenCL device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opencl_run, "first_device", fails)
+        assert opencl_device.identity(load_platform("opencl-local")).get("device") is None
+    assert opencl_device.identity(load_platform("opencl-local"))["device"]
 
 
 class CoreSpeed:
