@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from netadapt.errors import DefinitionError, UnknownNameError
 from netadapt.files import read_at_most
@@ -128,7 +128,7 @@ def _named(field: str) -> str:
     return f"{field}: " if field else ""
 
 
-def _complaint(fault: ErrorDetails) -> str:
+def _complaint(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         return "missing"
     message = "It does not say what it is" if fault["type"] == "union_tag_not_found" else fault["msg"]
