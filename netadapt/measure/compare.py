@@ -30,6 +30,9 @@ _PATIENCE = 5
 #: A machine is busy when more than this share of the time of the pairs was lost to other processes. It gets no rounds
 #: beyond the fewest: they would make the interval little narrower, and take as long as others please.
 _BUSY = 0.1
+#: By how much its interval is widened on either side: what others leave in the caches slows one model more than the
+#: other. Beside two busy loops a ratio was 1.5 % off that of the quiet machine.
+_BUSY_MARGIN = 0.02
 #: And more than this makes a comparison contended.
 _CONTENDED = 0.5
 
@@ -111,6 +114,9 @@ def compare_models(
     counted = _counted(rounds, pairing)
     costs = [pair for taken in counted for pair in taken]
     ratio, low, high = ratio_of_rounds(counted, pairing.confidence)
+    lost = lost_share(pairs)
+    if lost > _BUSY:
+        low, high = low / (1 + _BUSY_MARGIN), high * (1 + _BUSY_MARGIN)
     few = len(costs) > len(clean)
     return Comparison(
         ratio=ratio,
@@ -124,7 +130,7 @@ def compare_models(
         a_platform=device_a.platform.name,
         b_platform=device_b.platform.name,
         tier=device_a.platform.tier,
-        status="contended" if few or lost_share(pairs) > _CONTENDED else "converged",
+        status="contended" if few or lost > _CONTENDED else "converged",
     )
 
 

@@ -119,6 +119,15 @@ def test_a_quiet_comparison_is_not_contended():
     assert compare(FakeDevice(), steady(1.0), steady(2.0)).status == "converged"
 
 
+def test_the_interval_is_wider_on_a_busy_machine():
+    # Of the blocks that count, every fourth is disturbed: at twice the cost, two fifths of the time.
+    sometimes = lambda block: None if block % 8 == 1 else 50.0  # noqa: E731
+    comparison = compare(FakeDevice(), steady(50.0), sometimes, Pairing(rounds=1))
+    assert comparison.status == "converged"
+    assert comparison.ratio == 1
+    assert (comparison.low, comparison.high) == (pytest.approx(1 / 1.02), pytest.approx(1.02))
+
+
 def test_rounds_are_not_added_on_a_busy_machine():
     generator, device = np.random.default_rng(0), FakeDevice()
     # Every second block only settles; of the others three in four are disturbed, and they vary widely.
