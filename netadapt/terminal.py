@@ -148,7 +148,7 @@ def _judged(metric: str, measured: Mapping[str, Any], field: str) -> str:
 def _speedup(summary: Mapping[str, Any]) -> str:
     speedup, tier = summary["speedup"], summary["tier"]
     says = "" if speedup["conclusive"] else "inconclusive: "
-    if speedup["low"] < speedup["high"]:
+    if tier != "simulated":
         how = f"95 % interval {speedup['low']:.2f} to {speedup['high']:.2f}, interleaved"
     else:
         how = "exact"

@@ -399,7 +399,7 @@ def _results(summary: Summary) -> tuple[Headline, ...]:
     scale = amounts.scale_for([original.latency_ns], "ns")
     interval = (
         f"95 % interval {amounts.ratio(speedup.low)} to {amounts.ratio(speedup.high)}, interleaved pairs"
-        if speedup.low < speedup.high
+        if summary.tier != "simulated"
         else "exact"
     )
     headlines = [
