@@ -30,10 +30,10 @@ _PATIENCE = 5
 #: A machine is busy when more than this share of the time of the pairs was lost to other processes. It gets no rounds
 #: beyond the fewest: they would make the interval little narrower, and take as long as others please.
 _BUSY = 0.1
-#: By how much its interval is widened on either side: what others leave in the caches slows one model more than the
-#: other. Beside two busy loops a ratio was 1.5 % off that of the quiet machine.
+#: By how much the interval of a busy machine is widened on either side: what others leave in the caches slows one
+#: model more than the other. Beside two busy loops a ratio was 1.5 % off that of the quiet machine.
 _BUSY_MARGIN = 0.02
-#: And more than this makes a comparison contended.
+#: Share of lost time above which a comparison is contended.
 _CONTENDED = 0.5
 
 Pair = tuple[Block, Block]

@@ -19,13 +19,13 @@ import platformdirs
 from netadapt.errors import MeasurementError
 
 _POLL_S = 0.02
-#: How often a process that waits is told about the one it waits for.
+#: How often a process that waits hears of the one it waits for.
 _NOTICE_S = 5.0
 #: Of a command line, as much as fits a line of a terminal.
 _COMMAND_LENGTH = 60
 
 OnWait = Callable[[str], None]
-"""Hears, at once and every few seconds, what a measurement waits for."""
+"""Called at once and every few seconds with a description of what a measurement waits for."""
 
 
 def machine_lock_path() -> Path:
@@ -60,7 +60,7 @@ class Holder:
         try:
             fields: dict[str, Any] = json.loads(content)
             return cls(int(fields["pid"]), str(fields["command"])[:_COMMAND_LENGTH], float(fields["since_s"]))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def __str__(self) -> str:

@@ -85,7 +85,9 @@ def test_who_waits_is_next(tmp_path):
     other.join()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[1]", b'{"pid": "x"}', b"\xff" * 10])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[1]", b'{"pid": "x"}', b'{"pid": 1e999}', b"[" * 4096, b"\xff" * 10]
+)
 def test_a_lock_file_with_other_content(tmp_path, content):
     assert Holder.read(content) is None
     path = tmp_path / "lock"
